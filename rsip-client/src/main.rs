@@ -1,0 +1,2 @@
+//! rsip-client
+fn main() {}

@@ -1,0 +1,97 @@
+//! Gateway: encapsulation, decapsulation, choice of the host by port, source check.
+
+/// Names of the maps in the object.
+pub mod maps {
+    /// `Array<Config>`, one entry.
+    pub const CONFIG: &str = "CONFIG";
+    /// `HashMap<u32 public address, u32 index>`: which public addresses are ours; index times 65,536 is the address's
+    /// first entry in `PORTS`.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// `Array<u32>`, 65,536 entries per public address: the holder's private address, 0: nobody. The whole state of the
+    /// forwarding decision.
+    pub const PORTS: &str = "PORTS";
+    /// `PerCpuArray<u64>`, indexed by [`super::Counter`].
+    pub const COUNTERS: &str = "COUNTERS";
+    /// `LruHashMap<EchoKey, u32 private address>`: echo requests of hosts, so that the reply finds back.
+    pub const ECHOES: &str = "ECHOES";
+}
+
+/// Names of the programs in the object.
+pub mod programs {
+    /// tc ingress on the external interface: choose the host by port, encapsulate.
+    pub const INWARD: &str = "rsip_inward";
+    /// tc ingress on the internal interface: decapsulate, check the source, send.
+    pub const OUTWARD: &str = "rsip_outward";
+}
+
+/// Public addresses that one gateway can serve.
+pub const MAX_ADDRESSES: u32 = 256;
+
+/// What the programs need to know. One entry, index 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The gateway's private address: outer source inward, outer destination outward. Network byte order.
+    pub internal_address: u32,
+    /// Internal interface.
+    pub internal_ifindex: u32,
+    /// External interface.
+    pub external_ifindex: u32,
+    /// MTU of the internal interface: what an encapsulated packet may have.
+    pub internal_mtu: u32,
+}
+
+/// An echo request of a host on its way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EchoKey {
+    /// The public address it was sent from, network byte order.
+    pub local: u32,
+    /// The peer, network byte order.
+    pub remote: u32,
+    /// Its identifier, as in the packet.
+    pub identifier: u16,
+    /// Its sequence number, as in the packet.
+    pub sequence: u16,
+}
+
+/// What the programs count; index into `COUNTERS`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Packets sent to a host.
+    Inward = 0,
+    /// Bytes sent to hosts (inner packets).
+    InwardBytes = 1,
+    /// Packets sent to the public realm.
+    Outward = 2,
+    /// Bytes sent to the public realm (inner packets).
+    OutwardBytes = 3,
+    /// Dropped: the host does not hold the inner source address and port.
+    BadSource = 4,
+    /// Dropped: truncated or with fields that contradict each other.
+    Malformed = 5,
+    /// Dropped: inner time to live is used up.
+    TtlExceeded = 6,
+    /// Dropped: protocol or fragment that cannot be given to a holder.
+    Unsupported = 7,
+    /// Dropped: the kernel would not encapsulate or redirect.
+    Failed = 8,
+    /// Dropped: too big for the tunnel.
+    TooBig = 9,
+}
+
+/// Entries of `COUNTERS`.
+pub const COUNTERS: u32 = 10;
+
+const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<EchoKey>() == 12);
+const _: () = assert!(Counter::TooBig as u32 + 1 == COUNTERS);
+
+#[cfg(feature = "user")]
+mod user {
+    // SAFETY: `repr(C)`, integers only, no padding (sizes asserted above), any bit pattern valid.
+    unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::EchoKey {}
+}

@@ -1,0 +1,220 @@
+//! Host agent: hooks and tunnel.
+//!
+//! Each map has one writer for what it decides: user space writes [`maps::CONFIG`], [`maps::PORTS`] and [`maps::LOCAL`];
+//! the programs write [`maps::USES`] and [`maps::SOCKETS`]; [`maps::PENDING`] is filled by the programs and emptied by
+//! user space.
+
+/// Names of the maps in the object.
+pub mod maps {
+    /// `Array<Config>`, one entry.
+    pub const CONFIG: &str = "CONFIG";
+    /// `Array<Port>`, 65,536 entries: the verdict per port. Written by user space only.
+    pub const PORTS: &str = "PORTS";
+    /// `HashMap<u32 port, Pending>`: ports that somebody waits for. The first waiter inserts (and sends the event), user
+    /// space deletes after it wrote the verdict.
+    pub const PENDING: &str = "PENDING";
+    /// `Array<u32>`, 65,536 entries: sockets bound per port, counted by the programs.
+    pub const USES: &str = "USES";
+    /// `HashMap<u64 socket cookie, u32 port>`: sockets that count in `USES`.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// `LpmTrie<[u8; 4] address, u8>`: addresses that are never intercepted (the host's own private addresses and
+    /// networks, loopback, multicast, the gateway).
+    pub const LOCAL: &str = "LOCAL";
+    /// `HashMap<u64 pid_tgid, u32>`: threads that are parked: the signal to send next, or 0 for "both" (fexit).
+    pub const ARM: &str = "ARM";
+    /// `RingBuf` of [`super::Event`].
+    pub const EVENTS: &str = "EVENTS";
+    /// `PerCpuArray<u64>`, indexed by [`super::Counter`].
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// Names of the programs in the object.
+pub mod programs {
+    /// cgroup/bind4.
+    pub const BIND4: &str = "rsip_bind4";
+    /// cgroup/bind6.
+    pub const BIND6: &str = "rsip_bind6";
+    /// cgroup/post_bind4.
+    pub const POST_BIND4: &str = "rsip_post_bind4";
+    /// cgroup/post_bind6.
+    pub const POST_BIND6: &str = "rsip_post_bind6";
+    /// cgroup/connect4.
+    pub const CONNECT4: &str = "rsip_connect4";
+    /// cgroup/connect6.
+    pub const CONNECT6: &str = "rsip_connect6";
+    /// cgroup/sendmsg4.
+    pub const SENDMSG4: &str = "rsip_sendmsg4";
+    /// cgroup/sendmsg6.
+    pub const SENDMSG6: &str = "rsip_sendmsg6";
+    /// cgroup/sock_release.
+    pub const SOCK_RELEASE: &str = "rsip_release";
+    /// fexit on the bind system call: sends the park signals.
+    pub const PARK_FEXIT: &str = "rsip_park_exit";
+    /// raw tracepoint `bpf_trace_printk`: sends the park signals.
+    pub const PARK_TRACEPOINT: &str = "rsip_park_tp";
+    /// tc egress on the tunnel device: encapsulate and send to the gateway.
+    pub const TUNNEL_OUT: &str = "rsip_tun_out";
+    /// tc ingress on the private interface: decapsulate what comes from the gateway.
+    pub const TUNNEL_IN: &str = "rsip_tun_in";
+}
+
+/// [`Config::wait`]: wait inside the hook only.
+pub const WAIT_POLL: u32 = 0;
+/// [`Config::wait`]: poll shortly, then restart the system call; the raw tracepoint program sends the signals.
+pub const WAIT_PARK_TRACEPOINT: u32 = 1;
+/// [`Config::wait`]: poll shortly, then restart the system call; the fexit program sends the signals.
+pub const WAIT_PARK_FEXIT: u32 = 2;
+
+/// [`Config::flags`]: after the deadline let the bind through instead of refusing it.
+pub const FLAG_TIMEOUT_ALLOW: u32 = 1;
+/// [`Config::flags`]: ephemeral ports are leased; clear: connect() to the public realm is refused.
+pub const FLAG_EPHEMERAL: u32 = 2;
+/// [`Config::flags`]: the hooks decide; clear (before start and while stopping): everything passes.
+pub const FLAG_ENABLED: u32 = 4;
+
+/// What the programs need to know. One entry, index 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Sockets of any other network namespace pass (SO_NETNS_COOKIE).
+    pub netns_cookie: u64,
+    /// A waiting bind ends after this many nanoseconds.
+    pub deadline_ns: u64,
+    /// Poll this long before each restart of the system call; in `WAIT_POLL` the whole deadline is polled.
+    pub poll_ns: u64,
+    /// The leased public address, network byte order; 0: none yet.
+    pub public_address: u32,
+    /// `WAIT_*`.
+    pub wait: u32,
+    /// `FLAG_*`.
+    pub flags: u32,
+    /// The agent itself: never intercepted (thread group ID in the initial PID namespace).
+    pub agent_tgid: u32,
+    /// Offset of the system call number in `struct pt_regs` (120 on x86_64).
+    pub syscall_nr_offset: u32,
+    /// Number of the bind system call (49 on x86_64): only it is ever restarted.
+    pub bind_nr: u32,
+    /// Outer source of the tunnel: the host's private address, network byte order.
+    pub tunnel_local: u32,
+    /// Outer destination of the tunnel: the gateway, network byte order.
+    pub tunnel_remote: u32,
+    /// Interface towards the gateway.
+    pub private_ifindex: u32,
+    /// The tunnel device `rsip`.
+    pub tunnel_ifindex: u32,
+}
+
+/// [`Port::state`]: nothing is known: ask.
+pub const PORT_UNKNOWN: u32 = 0;
+/// [`Port::state`]: leased: bind passes.
+pub const PORT_GRANTED: u32 = 1;
+/// [`Port::state`]: refused with `errno` until `until_ns`, then unknown again.
+pub const PORT_DENIED: u32 = 2;
+/// [`Port::state`]: not ours to decide: bind passes and is not counted.
+pub const PORT_IGNORED: u32 = 3;
+
+/// The verdict on one port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// End of a refusal, CLOCK_MONOTONIC nanoseconds (`bpf_ktime_get_ns`).
+    pub until_ns: u64,
+    /// `PORT_*`.
+    pub state: u32,
+    /// Positive errno of a refusal (98 is EADDRINUSE).
+    pub errno: u32,
+}
+
+/// Somebody waits for a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// The waiting ends then, CLOCK_MONOTONIC nanoseconds.
+    pub deadline_ns: u64,
+}
+
+/// [`Event::kind`]: a program binds a port whose verdict is unknown.
+pub const EVENT_WANT_PORT: u32 = 1;
+/// [`Event::kind`]: the last counted socket of a port is gone.
+pub const EVENT_RELEASED: u32 = 2;
+/// [`Event::kind`]: connect() or send towards the public realm while no ephemeral port is leased.
+pub const EVENT_WANT_BLOCK: u32 = 3;
+/// [`Event::kind`]: a stopped thread could not be continued: send it SIGCONT.
+pub const EVENT_CONTINUE: u32 = 4;
+
+/// What the programs tell the agent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Cookie of the socket; 0 where there is none.
+    pub cookie: u64,
+    /// Cgroup of the calling thread.
+    pub cgroup_id: u64,
+    /// `EVENT_*`.
+    pub kind: u32,
+    /// The port; 0 where there is none.
+    pub port: u32,
+    /// IPPROTO_TCP or IPPROTO_UDP; 0 where there is none.
+    pub protocol: u32,
+    /// AF_INET or AF_INET6; 0 where there is none.
+    pub family: u32,
+    /// Thread group ID (what user space calls PID).
+    pub tgid: u32,
+    /// Thread ID.
+    pub tid: u32,
+    /// Real user ID.
+    pub uid: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// Command name, NUL-padded.
+    pub command: [u8; 16],
+}
+
+/// What the programs count; index into `COUNTERS`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// bind() passed because the port is leased.
+    BindGranted = 0,
+    /// bind() refused by verdict.
+    BindDenied = 1,
+    /// bind() ended by the deadline.
+    BindTimeout = 2,
+    /// A system call was restarted to wait.
+    Parked = 3,
+    /// A signal of a restart could not be sent.
+    ParkFailed = 4,
+    /// The event ring was full.
+    EventLost = 5,
+    /// connect() or send refused: no ephemeral port is leased.
+    ConnectRefused = 6,
+    /// Packet encapsulated.
+    TunnelOut = 7,
+    /// Packet decapsulated.
+    TunnelIn = 8,
+    /// Packet dropped: could not be encapsulated or decapsulated.
+    TunnelDropped = 9,
+    /// Packet dropped: its source is not the leased address.
+    TunnelBadSource = 10,
+}
+
+/// Entries of `COUNTERS`.
+pub const COUNTERS: u32 = 11;
+
+const _: () = assert!(size_of::<Config>() == 64);
+const _: () = assert!(size_of::<Port>() == 16);
+const _: () = assert!(size_of::<Pending>() == 8);
+const _: () = assert!(size_of::<Event>() == 64);
+const _: () = assert!(Counter::TunnelBadSource as u32 + 1 == COUNTERS);
+
+#[cfg(feature = "user")]
+mod user {
+    // SAFETY: `repr(C)`, integers only, no padding (sizes asserted above), any bit pattern valid.
+    unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Port {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Pending {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Event {}
+}

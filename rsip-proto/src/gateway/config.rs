@@ -1,0 +1,48 @@
+//! What the administrator decides about the protocol.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::pool::PoolConfig;
+use crate::wire::{FlowPolicy, LocalPolicy, RemotePolicy, TunnelType};
+
+/// Settings of a [`super::Gateway`]. The defaults are those of `rsipd.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Public addresses and ports that may be leased.
+    pub pool: PoolConfig,
+    /// Hosts registered at the same time, at most.
+    pub max_clients: u32,
+    /// Ports that one host may hold, at most.
+    pub max_ports_per_client: u32,
+    /// Lease of a registration and of a binding whose host has no wish.
+    pub lease_time: Duration,
+    /// No lease is longer than this.
+    pub max_lease_time: Duration,
+    /// What is demanded of requests.
+    pub flow_policy: FlowPolicy,
+    /// Tunnel types that the data path can do, best first.
+    pub tunnel_types: Vec<TunnelType>,
+    /// Networks that QUERY calls local: (network, prefix length).
+    pub private_nets: Vec<(Ipv4Addr, u8)>,
+    /// Whether LISTEN is served; off: 208.
+    pub listen: bool,
+}
+
+impl GatewayConfig {
+    /// Defaults for a pool.
+    #[must_use]
+    pub fn new(pool: PoolConfig) -> Self {
+        Self {
+            pool,
+            max_clients: 256,
+            max_ports_per_client: 4096,
+            lease_time: Duration::from_secs(600),
+            max_lease_time: Duration::from_secs(3600),
+            flow_policy: FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::None },
+            tunnel_types: vec![TunnelType::IpIp],
+            private_nets: Vec::new(),
+            listen: true,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the host's state machine asks its shell to do.
+
+use std::net::Ipv4Addr;
+
+use crate::ids::{BindId, ClientId, OpId};
+use crate::wire::{ErrorCode, Message, Ports, TunnelType};
+
+/// What a binding is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BindingKind {
+    /// RSAP ports for the kernel's own choice.
+    Block,
+    /// LISTEN on one port because a program bound it.
+    Listen,
+    /// LISTEN on one port because the administrator asked (`rsip-client listen`): kept until told otherwise.
+    StaticListen,
+}
+
+/// A binding that the gateway granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostBinding {
+    /// What it is for.
+    pub kind: BindingKind,
+    /// The host's name at the gateway.
+    pub client_id: ClientId,
+    /// The binding's name.
+    pub bind_id: BindId,
+    /// The leased public address.
+    pub address: Ipv4Addr,
+    /// The leased ports; never don't care.
+    pub ports: Ports,
+    /// How packets travel.
+    pub tunnel: TunnelType,
+    /// The tunnel's far end where it is not the gateway.
+    pub tunnel_endpoint: Option<Ipv4Addr>,
+}
+
+/// Why a program's bind is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenyReason {
+    /// The gateway said no.
+    Gateway(ErrorCode),
+    /// The gateway is known to be out of reach; nothing was asked.
+    Unreachable,
+    /// No answer came in time.
+    Timeout,
+    /// The lease came, but this host could not take it into use.
+    InstallFailed,
+}
+
+/// Why a binding is taken out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithdrawReason {
+    /// We gave it back.
+    Freed,
+    /// Its lease ended.
+    Expired,
+    /// The gateway took it back or ended the registration.
+    Revoked,
+    /// The gateway lost it (restart), and would not give it again.
+    Lost,
+    /// The agent ends.
+    Shutdown,
+}
+
+/// What the shell must do. In the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostCommand {
+    /// Open the transport to the gateway, then call `handle_transport_up` or `handle_transport_down`.
+    Connect,
+    /// Close the transport.
+    Disconnect,
+    /// Send this message (also a retransmission: the same value again).
+    Send(Message),
+    /// Take a new binding into use (address, tunnel, port range, verdicts), then call `handle_done(op, …)`.
+    Publish {
+        /// To be given back.
+        op: OpId,
+        /// What was granted.
+        binding: HostBinding,
+    },
+    /// A binding that is in use got a new name (the gateway restarted, the same ports were granted again). No answer.
+    Renamed {
+        /// Its old name.
+        old: (ClientId, BindId),
+        /// The binding with its new name.
+        binding: HostBinding,
+    },
+    /// Take this binding out of use. No answer.
+    Withdraw {
+        /// Which.
+        binding: HostBinding,
+        /// Why.
+        reason: WithdrawReason,
+    },
+    /// Tell whoever waits for this port. `Ok`: granted and in use (given after `handle_done(Ok)`).
+    Verdict {
+        /// The port that was wanted.
+        port: u16,
+        /// Granted, or why not.
+        outcome: Result<(), DenyReason>,
+    },
+    /// The registration changed; for the log and the status.
+    Registration(RegistrationChange),
+    /// `shutdown` is done: nothing is registered any more, or nobody answers.
+    Stopped,
+}
+
+/// What became of the registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistrationChange {
+    /// Registered, under this name.
+    Registered(ClientId),
+    /// The gateway refused.
+    Refused(ErrorCode),
+    /// No answer, or the transport failed.
+    Unreachable,
+    /// The gateway forgot us, or the lease ended; we register again.
+    Lost,
+}

@@ -1,0 +1,2 @@
+//! rsipdctl
+fn main() {}

@@ -1,0 +1,2 @@
+//! rsipd
+fn main() {}
