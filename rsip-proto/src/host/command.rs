@@ -118,3 +118,8 @@ pub enum RegistrationChange {
     /// The gateway forgot us, or the lease ended; we register again.
     Lost,
 }
+
+/// The shell could not take a binding into use; nothing of it remains. Why is the shell's to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the binding could not be taken into use")]
+pub struct InstallFailed;

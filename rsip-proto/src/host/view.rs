@@ -1,0 +1,94 @@
+//! What the status shows: values, taken at one moment.
+
+use std::time::Duration;
+
+use crate::host::{BindingKind, HostBinding};
+use crate::ids::ClientId;
+use crate::wire::{ErrorCode, FlowPolicy, Ports, RsipMethod, TunnelType};
+
+/// How the host stands with its gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayState {
+    /// `start` was not called yet.
+    Idle,
+    /// The transport is being opened.
+    Connecting,
+    /// The transport is up; the registration is being asked for, or renewed after it was lost.
+    Registering,
+    /// Registered.
+    Registered,
+    /// The gateway refused the registration; it is asked again from time to time.
+    Refused(ErrorCode),
+    /// No answer, or no transport; tried again from time to time. Bindings live on until their leases end.
+    Unreachable,
+    /// `shutdown` was called.
+    Stopping,
+    /// `shutdown` is done.
+    Stopped,
+}
+
+/// How far a binding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingState {
+    /// From a previous run of the agent; the gateway is being asked whether it still holds.
+    Resumed,
+    /// Granted; the shell is taking it into use.
+    Installing,
+    /// In use.
+    InUse,
+    /// In use here, lost at the gateway; being asked for again.
+    Renewing,
+    /// Nobody uses it; it is given back with the next free turn.
+    Releasing,
+}
+
+/// One binding that the gateway granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingView {
+    /// What was granted.
+    pub binding: HostBinding,
+    /// How far it is.
+    pub state: BindingState,
+    /// The lease as granted or extended last.
+    pub lease_time: Duration,
+    /// What is left of it.
+    pub lease_left: Duration,
+}
+
+/// Something that is wanted and not held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingView {
+    /// What it is for.
+    pub kind: BindingKind,
+    /// What is asked for: one port by number, or so many of any.
+    pub ports: Ports,
+    /// The last refusal.
+    pub refused: Option<ErrorCode>,
+    /// When it is asked for again; `None`: it is being asked for now.
+    pub retry_in: Option<Duration>,
+}
+
+/// The state of a [`super::Host`], for the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostView {
+    /// How the host stands with its gateway.
+    pub gateway: GatewayState,
+    /// The host's name at the gateway, while it is registered (or believes so).
+    pub client_id: Option<ClientId>,
+    /// The registration's lease as given or prolonged last.
+    pub lease_time: Option<Duration>,
+    /// What is left of it.
+    pub lease_left: Option<Duration>,
+    /// What the gateway demands of requests.
+    pub flow_policy: Option<FlowPolicy>,
+    /// Methods on offer; none stated means RSAP-IP (RFC 3103 section 9.3.3), and is shown so.
+    pub methods: Vec<RsipMethod>,
+    /// Tunnel types on offer; none stated means IP-IP (RFC 3103 section 9.3.3), and is shown so.
+    pub tunnel_types: Vec<TunnelType>,
+    /// Ports asked for in one block at present: smaller than configured after the gateway refused that many.
+    pub block_size: u8,
+    /// What is held, blocks first, then by port.
+    pub bindings: Vec<BindingView>,
+    /// What is wanted and not held.
+    pub pending: Vec<PendingView>,
+}
