@@ -6,8 +6,20 @@
 //! | [`control`] | control socket: one JSON line each way |
 //! | [`logging`] | log set-up |
 //! | [`exit`] | exit codes and the one line that says why |
+//! | [`caps`] | the capabilities that a daemon needs |
+//! | [`netns`] | which network namespace this is |
+//! | [`cgroup`] | the root of the cgroup v2 tree |
+//! | [`netlink`] | interfaces, addresses, routes, rules |
+//! | [`sysctl`] | network sysctls |
+//! | [`tc`] | the eBPF object, and its programs on interfaces |
 
+pub mod caps;
+pub mod cgroup;
 pub mod control;
 pub mod exit;
 pub mod logging;
+pub mod netlink;
+pub mod netns;
 pub mod rundir;
+pub mod sysctl;
+pub mod tc;
