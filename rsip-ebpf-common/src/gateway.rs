@@ -8,12 +8,20 @@ pub mod maps {
     /// first entry in `PORTS`.
     pub const ADDRESSES: &str = "ADDRESSES";
     /// `Array<u32>`, 65,536 entries per public address: the holder's private address, 0: nobody. The whole state of the
-    /// forwarding decision.
+    /// forwarding decision. The object declares one address; the loader sets `max_entries` for more.
     pub const PORTS: &str = "PORTS";
+    /// `HashMap<Holder, u32>`: hosts that hold at least one port of an address, and how many. Written by user space beside
+    /// `PORTS`; it answers in one look-up whether a host may send ICMP from that address, which has no port.
+    pub const HOLDERS: &str = "HOLDERS";
     /// `PerCpuArray<u64>`, indexed by [`super::Counter`].
     pub const COUNTERS: &str = "COUNTERS";
     /// `LruHashMap<EchoKey, u32 private address>`: echo requests of hosts, so that the reply finds back.
     pub const ECHOES: &str = "ECHOES";
+    /// `LruHashMap<FragmentKey, Fragment>`: datagrams from outside of which the first fragment went to a host. The
+    /// programs' own.
+    pub const FRAGMENTS_IN: &str = "FRAGMENTS_IN";
+    /// `LruHashMap<FragmentKey, Fragment>`: datagrams of hosts of which the first fragment was let out. The programs' own.
+    pub const FRAGMENTS_OUT: &str = "FRAGMENTS_OUT";
 }
 
 /// Names of the programs in the object.
@@ -27,6 +35,11 @@ pub mod programs {
 /// Public addresses that one gateway can serve.
 pub const MAX_ADDRESSES: u32 = 256;
 
+/// [`Config::flags`]: the external interface carries no link-layer header (PPP, tun).
+pub const FLAG_EXTERNAL_L3: u32 = 1;
+/// [`Config::flags`]: the internal interface carries no link-layer header (WireGuard, tun).
+pub const FLAG_INTERNAL_L3: u32 = 2;
+
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +50,48 @@ pub struct Config {
     pub internal_ifindex: u32,
     /// External interface.
     pub external_ifindex: u32,
-    /// MTU of the internal interface: what an encapsulated packet may have.
+    /// MTU of the internal interface: what an encapsulated packet may have; 0: not checked.
     pub internal_mtu: u32,
+    /// MTU of the external interface: what a decapsulated packet may have; 0: not checked.
+    pub external_mtu: u32,
+    /// `FLAG_*`.
+    pub flags: u32,
+}
+
+/// Somebody who holds ports of a public address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The public address's index, as in `ADDRESSES`.
+    pub index: u32,
+    /// The host's private address, network byte order.
+    pub host: u32,
+}
+
+/// What the fragments of one datagram have in common (RFC 791, section 3.2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentKey {
+    /// Source address, network byte order.
+    pub source: u32,
+    /// Destination address, network byte order.
+    pub destination: u32,
+    /// Identification, as in the packet.
+    pub identification: u16,
+    /// Protocol, as in the packet.
+    pub protocol: u16,
+}
+
+/// Where a datagram's first fragment went or came from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fragment {
+    /// Later fragments follow until then, CLOCK_MONOTONIC nanoseconds.
+    pub until_ns: u64,
+    /// The host's private address, network byte order.
+    pub host: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// An echo request of a host on its way.
@@ -79,14 +132,19 @@ pub enum Counter {
     Failed = 8,
     /// Dropped: too big for the tunnel.
     TooBig = 9,
+    /// Dropped: from outside with a source address that no host outside can have (one of ours, loopback, multicast).
+    Martian = 10,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 11;
 
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<EchoKey>() == 12);
-const _: () = assert!(Counter::TooBig as u32 + 1 == COUNTERS);
+const _: () = assert!(size_of::<Holder>() == 8);
+const _: () = assert!(size_of::<FragmentKey>() == 12);
+const _: () = assert!(size_of::<Fragment>() == 16);
+const _: () = assert!(Counter::Martian as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {
@@ -94,4 +152,10 @@ mod user {
     unsafe impl aya::Pod for super::Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::EchoKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Holder {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FragmentKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Fragment {}
 }

@@ -1,8 +1,11 @@
 //! Host agent: hooks and tunnel.
 //!
 //! Each map has one writer for what it decides: user space writes [`maps::CONFIG`], [`maps::PORTS`] and [`maps::LOCAL`];
-//! the programs write [`maps::USES`] and [`maps::SOCKETS`]; [`maps::PENDING`] is filled by the programs and emptied by
-//! user space.
+//! the programs write [`maps::USES`] and [`maps::SOCKETS`] (user space may fill both before it sets [`FLAG_ENABLED`], with
+//! the cookies that sock_diag reports, so that sockets that were bound before are counted too); [`maps::PENDING`] is
+//! filled by the programs and emptied by user space.
+//!
+//! Minimum kernel: 5.18 (`bpf_set_retval` in the bind hooks; `bpf_loop` is older, 5.17).
 
 /// Names of the maps in the object.
 pub mod maps {
@@ -20,8 +23,11 @@ pub mod maps {
     /// `LpmTrie<[u8; 4] address, u8>`: addresses that are never intercepted (the host's own private addresses and
     /// networks, loopback, multicast, the gateway).
     pub const LOCAL: &str = "LOCAL";
-    /// `HashMap<u64 pid_tgid, u32>`: threads that are parked: the signal to send next, or 0 for "both" (fexit).
+    /// `HashMap<u64 pid_tgid, u32>`: threads on their way into a restart. [`super::WAIT_PARK_TRACEPOINT`]: the signal that
+    /// is still to be sent, 0 when it was. [`super::WAIT_PARK_FEXIT`]: 0, for both signals. The programs' own.
     pub const ARM: &str = "ARM";
+    /// `Array<u64>`, one entry: when the last [`super::EVENT_WANT_BLOCK`] was sent. The programs' own.
+    pub const LAST_WANT: &str = "LAST_WANT";
     /// `RingBuf` of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<u64>`, indexed by [`super::Counter`].
@@ -71,6 +77,8 @@ pub const FLAG_TIMEOUT_ALLOW: u32 = 1;
 pub const FLAG_EPHEMERAL: u32 = 2;
 /// [`Config::flags`]: the hooks decide; clear (before start and while stopping): everything passes.
 pub const FLAG_ENABLED: u32 = 4;
+/// [`Config::flags`]: the private interface carries no link-layer header (tun, WireGuard, PPP).
+pub const FLAG_PRIVATE_L3: u32 = 8;
 
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]
@@ -102,7 +110,15 @@ pub struct Config {
     pub private_ifindex: u32,
     /// The tunnel device `rsip`.
     pub tunnel_ifindex: u32,
+    /// Offset in `struct sock` of the byte that holds `skc_ipv6only` (from BTF; below [`SOCK_PREFIX`]); 0: unknown, then
+    /// every `[::]` socket counts as dual-stack.
+    pub v6only_offset: u32,
+    /// The bit of `skc_ipv6only` in that byte.
+    pub v6only_mask: u32,
 }
+
+/// How much of `struct sock` the programs can look at.
+pub const SOCK_PREFIX: u32 = 64;
 
 /// [`Port::state`]: nothing is known: ask.
 pub const PORT_UNKNOWN: u32 = 0;
@@ -131,6 +147,10 @@ pub struct Port {
 pub struct Pending {
     /// The waiting ends then, CLOCK_MONOTONIC nanoseconds.
     pub deadline_ns: u64,
+    /// 1: the event was sent; 0: the ring was full, and the next pass tries again (the agent may see an event twice).
+    pub asked: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// [`Event::kind`]: a program binds a port whose verdict is unknown.
@@ -196,16 +216,18 @@ pub enum Counter {
     TunnelDropped = 9,
     /// Packet dropped: its source is not the leased address.
     TunnelBadSource = 10,
+    /// A bound socket is not counted: `SOCKETS` is full.
+    CountLost = 11,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 11;
+pub const COUNTERS: u32 = 12;
 
-const _: () = assert!(size_of::<Config>() == 64);
+const _: () = assert!(size_of::<Config>() == 72);
 const _: () = assert!(size_of::<Port>() == 16);
-const _: () = assert!(size_of::<Pending>() == 8);
+const _: () = assert!(size_of::<Pending>() == 16);
 const _: () = assert!(size_of::<Event>() == 64);
-const _: () = assert!(Counter::TunnelBadSource as u32 + 1 == COUNTERS);
+const _: () = assert!(Counter::CountLost as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {
