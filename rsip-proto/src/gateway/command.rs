@@ -23,6 +23,11 @@ pub struct Peer {
     pub transport: Transport,
 }
 
+/// The data path could not do what a command asked. Why is the shell's to log; the machine only needs to know that it
+/// did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstallFailed;
+
 /// What the data path has to hold for one binding: packets to `address` and any of `ports` go to `host` through
 /// `tunnel`, and `host` may send from them. Neutral of the back end; leases end by `Remove`, not by a time in here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,12 +131,23 @@ pub enum Event {
         /// Lease in seconds from now.
         lease_time: u32,
     },
-    /// A binding ended.
+    /// A binding that was announced as [`Event::Bound`] ended; or, with [`RemovalReason::InstallFailed`], one that never
+    /// came to hold.
     Unbound {
         /// What was leased.
         rule: Rule,
         /// Why.
         reason: RemovalReason,
+    },
+    /// The data path could not forget a rule. It is asked again after a while; until then the ports stay taken.
+    Stuck {
+        /// What is still held.
+        rule: Rule,
+    },
+    /// The machine contradicts itself. Never happens; if it does, no port has two holders, but some may be lost.
+    Fault {
+        /// How.
+        detail: String,
     },
     /// A request was refused or could not be understood.
     Refused {
