@@ -1,7 +1,8 @@
 //! The messages of RFC 3103 section 9 as values.
 
 use crate::ids::{BindId, ClientId, MessageCounter};
-use crate::wire::param::{Address, ErrorCode, FlowPolicy, Ports, QueryTuple, RsipMethod, TunnelType};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::param::{Address, FlowPolicy, Ports, QueryTuple, RsipMethod, TunnelType};
 
 /// One RSIP message: what every message may carry, and the rest by type.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::wire::numbered::numbered;
+
 /// Address parameter (RFC 3103 section 8.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -45,7 +47,7 @@ pub enum Ports {
     },
     /// Exactly these, at least two.
     List(Vec<u16>),
-    /// Any ports, this many (0 is accepted from others in remote parameters, never sent).
+    /// Any ports, this many, at least 1.
     DontCare {
         /// How many.
         count: u8,
@@ -60,6 +62,16 @@ impl Ports {
     #[must_use]
     pub const fn single(port: u16) -> Self {
         Self::Range { first: port, count: 1 }
+    }
+
+    /// These ports in the shortest form: a range where they follow each other, else a list. `None` where no parameter can
+    /// carry them: none, or more than 255.
+    #[must_use]
+    pub fn from_ports(ports: &[u16]) -> Option<Self> {
+        let count = u8::try_from(ports.len()).ok()?;
+        let first = *ports.first()?;
+        let contiguous = ports.array_windows().all(|[a, b]| a.checked_add(1) == Some(*b));
+        Some(if contiguous { Self::Range { first, count } } else { Self::List(ports.to_vec()) })
     }
 
     /// The named ports, in the order given; none for don't care.
@@ -86,6 +98,30 @@ pub enum TunnelType {
     Other(u8),
 }
 
+impl TunnelType {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::IpIp => 1,
+            Self::Gre => 2,
+            Self::L2tp => 3,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// The type of a number from the wire.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::IpIp,
+            2 => Self::Gre,
+            3 => Self::L2tp,
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// RSIP Method parameter (RFC 3103 section 8.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RsipMethod {
@@ -97,6 +133,28 @@ pub enum RsipMethod {
     Other(u8),
 }
 
+impl RsipMethod {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::RsaIp => 1,
+            Self::RsapIp => 2,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// The method of a number from the wire.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::RsaIp,
+            2 => Self::RsapIp,
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// Flow Policy parameter (RFC 3103 sections 7 and 8.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowPolicy {
@@ -106,24 +164,30 @@ pub struct FlowPolicy {
     pub remote: RemotePolicy,
 }
 
-/// Local flow policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocalPolicy {
-    /// 1: an address, or an address and one or more ports.
-    Macro,
-    /// 2: exactly one port per request.
-    Micro,
+numbered! {
+    /// Local flow policy.
+    LocalPolicy,
+    /// An address, or an address and one or more ports.
+    1 Macro "macro";
+    /// Exactly one port per request.
+    2 Micro "micro";
 }
 
-/// Remote flow policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemotePolicy {
-    /// 1: only the named address.
-    Macro,
-    /// 2: only the named address and port.
-    Micro,
-    /// 3: any peer.
-    None,
+numbered! {
+    /// Remote flow policy.
+    RemotePolicy,
+    /// Only the named address.
+    1 Macro "macro";
+    /// Only the named address and port.
+    2 Micro "micro";
+    /// Any peer.
+    3 None "none";
+}
+
+impl fmt::Display for FlowPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.local, self.remote)
+    }
 }
 
 /// An address or network tuple of QUERY_REQUEST and QUERY_RESPONSE, its Indicator read.
@@ -147,88 +211,6 @@ pub enum QueryTuple {
     },
 }
 
-macro_rules! error_codes {
-    ($($number:literal $variant:ident $name:literal $text:literal;)+) => {
-        /// Error parameter (RFC 3103 section 8.8 and appendix A; 401 to 403: RFC 3104).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum ErrorCode {
-            $(#[doc = concat!($number, ": ", $text, ".")] $variant,)+
-            /// A number that no RFC defines.
-            Other(u16),
-        }
-
-        impl ErrorCode {
-            /// Every code that has a name.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The number on the wire.
-            #[must_use]
-            pub const fn number(self) -> u16 {
-                match self { $(Self::$variant => $number,)+ Self::Other(number) => number }
-            }
-
-            /// The code of a number from the wire.
-            #[must_use]
-            pub const fn from_number(number: u16) -> Self {
-                match number { $($number => Self::$variant,)+ other => Self::Other(other) }
-            }
-
-            /// The RFC's name, in capitals.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ Self::Other(_) => "UNDEFINED" }
-            }
-
-            /// What it means, in a few words.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ Self::Other(_) => "no RFC defines this number" }
-            }
-        }
-    };
-}
-
-error_codes! {
-    101 UnknownError "UNKNOWN_ERROR" "unidentified error";
-    102 UseTcp "USE_TCP" "the gateway speaks RSIP over TCP only";
-    103 FlowPolicyViolation "FLOW_POLICY_VIOLATION" "the request has too little detail for the flow policy";
-    104 InternalServerError "INTERNAL_SERVER_ERROR" "fault inside the gateway";
-    105 MessageCounterRequired "MESSAGE_COUNTER_REQUIRED" "message counter missing";
-    106 UnsupportedRsipVersion "UNSUPPORTED_RSIP_VERSION" "RSIP version not supported";
-    201 MissingParam "MISSING_PARAM" "a required parameter is missing";
-    202 DuplicateParam "DUPLICATE_PARAM" "a parameter is repeated illegally";
-    203 ExtraParam "EXTRA_PARAM" "a parameter does not belong in this message";
-    204 IllegalParam "ILLEGAL_PARAM" "parameter type not understood";
-    205 BadParam "BAD_PARAM" "a parameter is malformed";
-    206 IllegalMessage "ILLEGAL_MESSAGE" "message type not understood";
-    207 BadMessage "BAD_MESSAGE" "message malformed";
-    208 UnsupportedMessage "UNSUPPORTED_MESSAGE" "optional message not supported here";
-    301 RegisterFirst "REGISTER_FIRST" "the host is not registered";
-    302 AlreadyRegistered "ALREADY_REGISTERED" "the host is registered already";
-    303 AlreadyUnregistered "ALREADY_UNREGISTERED" "the host is unregistered already";
-    304 RegistrationDenied "REGISTRATION_DENIED" "the gateway does not register this host";
-    305 BadClientId "BAD_CLIENT_ID" "wrong client ID";
-    306 BadBindId "BAD_BIND_ID" "no such binding of this host";
-    307 BadTunnelType "BAD_TUNNEL_TYPE" "tunnel type not possible for this host";
-    308 LocalAddrUnavailable "LOCAL_ADDR_UNAVAILABLE" "no public address is available now";
-    309 LocalAddrportUnavailable "LOCAL_ADDRPORT_UNAVAILABLE" "not enough public ports are available now";
-    310 LocalAddrInuse "LOCAL_ADDR_INUSE" "the public address is in use";
-    311 LocalAddrportInuse "LOCAL_ADDRPORT_INUSE" "the public port is in use";
-    312 LocalAddrUnallowed "LOCAL_ADDR_UNALLOWED" "the public address is not allowed for this host";
-    313 LocalAddrportUnallowed "LOCAL_ADDRPORT_UNALLOWED" "the public port is not allowed for this host";
-    314 RemoteAddrUnallowed "REMOTE_ADDR_UNALLOWED" "the remote address is not allowed";
-    315 RemoteAddrportUnallowed "REMOTE_ADDRPORT_UNALLOWED" "the remote address and port are not allowed";
-    401 IpsecUnallowed "IPSEC_UNALLOWED" "IPsec is not allowed for this host";
-    402 IpsecSpiUnavailable "IPSEC_SPI_UNAVAILABLE" "no SPI is available now";
-    403 IpsecSpiInuse "IPSEC_SPI_INUSE" "the SPI is in use";
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({})", self.number(), self.name(), self.text())
-    }
-}
-
 impl fmt::Display for TunnelType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -236,6 +218,28 @@ impl fmt::Display for TunnelType {
             Self::Gre => f.write_str("GRE"),
             Self::L2tp => f.write_str("L2TP"),
             Self::Other(value) => write!(f, "tunnel-{value}"),
+        }
+    }
+}
+
+impl fmt::Display for RsipMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RsaIp => f.write_str("RSA-IP"),
+            Self::RsapIp => f.write_str("RSAP-IP"),
+            Self::Other(value) => write!(f, "method-{value}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipv4(address) => address.fmt(f),
+            Self::Netmask(mask) => write!(f, "mask {mask}"),
+            Self::Ipv6(address) => address.fmt(f),
+            Self::Fqdn(name) => f.write_str(name),
+            Self::DontCare(_) => f.write_str("any"),
         }
     }
 }
