@@ -1,2 +1,26 @@
-//! xtask
-fn main() {}
+//! The developer's one door: `cargo xtask VERB`. It sets up the eBPF tool chain, builds the eBPF programs, and runs the
+//! demo, the tests and the checks, each from a fresh clone with nothing prepared.
+//!
+//! One file per verb (`setup/`, `ebpf`, `test`, `lint`, `demo`); `exec` runs programs, `workspace` knows the places,
+//! `toolchain` knows the Rust compiler, `leaks` compares the machine before and after, `tidy` holds the architecture.
+
+mod cli;
+mod ebpf;
+mod exec;
+mod setup;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
