@@ -1,0 +1,277 @@
+//! Everything that a daemon might leave behind, as text that can be compared.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::error::{LabError, Result};
+use super::exec;
+use super::netns::Inside;
+use super::wait::{self, Look};
+
+/// The kernel frees programs and maps some time after the last descriptor is closed.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Settings that change by themselves.
+const VOLATILE: [&str; 2] = ["nf_conntrack_count", "nf_conntrack_max"];
+
+/// What was there at one moment: section (place and kind) to lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    sections: BTreeMap<String, Vec<String>>,
+}
+
+impl Snapshot {
+    /// The machine's own network and eBPF objects, and the network of each namespace. `nft` and `bpftool` are asked
+    /// where they are installed.
+    ///
+    /// # Errors
+    /// Where a tool fails.
+    pub fn take(namespaces: &[&Inside]) -> Result<Self> {
+        let mut snapshot = Self::default();
+        snapshot.machine()?;
+        for netns in namespaces {
+            snapshot.network(netns.name(), Some(netns))?;
+            snapshot.add(netns.name(), "sysctl", netns.enter(|| settings(Path::new("/proc/sys/net")))?);
+        }
+        Ok(snapshot)
+    }
+
+    /// What differs, one line each: `-` was there in `self` only, `+` is there in `later` only.
+    #[must_use]
+    pub fn differences(&self, later: &Self) -> String {
+        let mut text = String::new();
+        let empty = Vec::new();
+        let names: std::collections::BTreeSet<_> =
+            self.sections.keys().chain(later.sections.keys()).collect();
+        for name in names {
+            let before = self.sections.get(name).unwrap_or(&empty);
+            let after = later.sections.get(name).unwrap_or(&empty);
+            for (sign, line) in only_in(before, after)
+                .map(|line| ('-', line))
+                .chain(only_in(after, before).map(|line| ('+', line)))
+            {
+                // Writing to a String cannot fail.
+                writeln!(text, "{name}: {sign} {line}").unwrap_or_default();
+            }
+        }
+        text
+    }
+
+    /// Waits until everything is again as it was.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the differences that stay.
+    pub fn expect_again(&self, namespaces: &[&Inside]) -> Result<()> {
+        wait::until("everything to be as before", SETTLE, || {
+            let differences = self.differences(&Self::take(namespaces)?);
+            Ok(if differences.is_empty() {
+                Look::Ready(())
+            } else {
+                Look::NotYet(format!("\n{differences}"))
+            })
+        })
+    }
+
+    fn add(&mut self, place: &str, kind: &str, mut lines: Vec<String>) {
+        lines.sort();
+        self.sections.insert(format!("{place} {kind}"), lines);
+    }
+
+    fn machine(&mut self) -> Result<()> {
+        self.network("machine", None)?;
+        self.add("machine", "/sys/fs/bpf", tree(Path::new("/sys/fs/bpf")));
+        self.add("machine", "/run", run_folders());
+        self.add("machine", "mounts", mounts());
+        if exec::installed("bpftool") {
+            for object in ["prog", "map", "link"] {
+                self.add("machine", object, bpf_objects(object)?);
+            }
+            self.add("machine", "cgroup", cgroup_programs()?);
+        }
+        Ok(())
+    }
+
+    fn network(&mut self, place: &str, netns: Option<&Inside>) -> Result<()> {
+        let run = |words: &[&str]| -> Result<Vec<String>> {
+            let [program, arguments @ ..] = words else { return Ok(Vec::new()) };
+            let mut command = match netns {
+                Some(netns) => netns.command(program),
+                None => std::process::Command::new(program),
+            };
+            let output = exec::run(command.args(arguments), exec::SHORT)?.success()?;
+            Ok(output.lines().map(without_timers).filter(|line| !line.is_empty()).collect())
+        };
+        self.add(place, "addr", run(&["ip", "address", "show"])?);
+        self.add(place, "route", run(&["ip", "-4", "route", "show", "table", "all"])?);
+        self.add(place, "route6", run(&["ip", "-6", "route", "show", "table", "all"])?);
+        self.add(place, "rule", run(&["ip", "-4", "rule", "show"])?);
+        self.add(place, "rule6", run(&["ip", "-6", "rule", "show"])?);
+        self.add(place, "qdisc", run(&["tc", "qdisc", "show"])?);
+        if exec::installed("nft") {
+            self.add(place, "nft", run(&["nft", "--stateless", "list", "ruleset"])?);
+        }
+        if exec::installed("bpftool") {
+            self.add(place, "attached", run(&["bpftool", "net", "show"])?);
+        }
+        Ok(())
+    }
+}
+
+/// Lines of `these` that `those` has not, each as often as it is missing.
+fn only_in<'a>(these: &'a [String], those: &[String]) -> impl Iterator<Item = &'a String> {
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in those {
+        *left.entry(line).or_default() += 1;
+    }
+    let mut missing = Vec::new();
+    for line in these {
+        match left.get_mut(line.as_str()) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => missing.push(line),
+        }
+    }
+    missing.into_iter()
+}
+
+/// Lifetimes of addresses and routes count down.
+fn without_timers(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word {
+            "valid_lft" | "preferred_lft" | "expires" => drop(words.next()),
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
+}
+
+/// Names and values of all settings below a folder. Unreadable ones (commands, secrets) have no value.
+fn settings(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            lines.extend(settings(&path));
+        } else if !VOLATILE.iter().any(|name| path.ends_with(name)) {
+            let value = fs::read_to_string(&path).unwrap_or_default();
+            lines.push(format!("{} = {}", path.display(), value.trim_end()));
+        }
+    }
+    lines
+}
+
+/// Every path below a folder.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        lines.push(path.display().to_string());
+        if path.is_dir() && !path.is_symlink() {
+            lines.extend(tree(&path));
+        }
+    }
+    lines
+}
+
+fn run_folders() -> Vec<String> {
+    let entries = fs::read_dir("/run").into_iter().flatten().flatten().map(|entry| entry.path());
+    let ours = entries
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rsip")));
+    ours.flat_map(|path| std::iter::once(path.display().to_string()).chain(tree(&path))).collect()
+}
+
+/// Mount points and types, without the names of network namespaces, which come and go with every lab.
+fn mounts() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let lines = table.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let point = words.next()?;
+        let kind = words.next()?;
+        (!point.starts_with("/run/netns")).then(|| format!("{point} {kind}"))
+    });
+    lines.collect()
+}
+
+/// Kind and name of every program, map or link that the kernel holds; numbers differ from run to run.
+fn bpf_objects(object: &str) -> Result<Vec<String>> {
+    let json = exec::tool("bpftool", &["--json", object, "show"])?;
+    let list: Value = serde_json::from_str(&json).unwrap_or(Value::Null);
+    let describe = |entry: &Value| {
+        let field = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+        ["type", "name", "attach_type", "tp_name", "devname"].map(field).join(" ")
+    };
+    // Programs and maps of the system's own service manager change at any time.
+    let ours = list.as_array().into_iter().flatten().filter(|entry| !is_systemd(entry));
+    Ok(ours.map(describe).collect())
+}
+
+/// systemd names its programs and maps `sd_…`.
+fn is_systemd(entry: &Value) -> bool {
+    entry.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with("sd_"))
+}
+
+/// Every program attached to a cgroup.
+fn cgroup_programs() -> Result<Vec<String>> {
+    let json = exec::tool("bpftool", &["--json", "cgroup", "tree"])?;
+    let list: Value = serde_json::from_str(&json).unwrap_or(Value::Null);
+    let mut lines = Vec::new();
+    for cgroup in list.as_array().into_iter().flatten() {
+        let path = cgroup.get("cgroup").and_then(Value::as_str).unwrap_or("-");
+        for program in cgroup.get("programs").and_then(Value::as_array).into_iter().flatten() {
+            if !is_systemd(program) {
+                let field = |name: &str| program.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+                lines.push(format!("{path} {} {}", field("attach_type"), field("name")));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Fails where a text that should be empty is not: for callers that compare by themselves.
+///
+/// # Errors
+/// [`LabError::Unexpected`].
+pub fn expect_none(what: &str, differences: &str) -> Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(LabError::Unexpected {
+        what: what.to_owned(),
+        expected: "no difference".into(),
+        seen: format!("\n{differences}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(lines: &[&str]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.add("here", "route", lines.iter().map(|line| (*line).to_owned()).collect());
+        snapshot
+    }
+
+    #[test]
+    fn names_what_came_and_what_went() {
+        let before = snapshot(&["default via x", "a", "a"]);
+        let after = snapshot(&["a", "default dev rsip"]);
+        assert_eq!(
+            before.differences(&after),
+            "here route: - a\nhere route: - default via x\nhere route: + default dev rsip\n"
+        );
+        assert_eq!(before.differences(&before.clone()), "");
+    }
+
+    #[test]
+    fn ignores_lifetimes_and_indentation_only() {
+        let line = "  valid_lft 3563sec preferred_lft 3563sec inet 192.0.2.1/24 dynamic";
+        assert_eq!(without_timers(line), "inet 192.0.2.1/24 dynamic");
+        assert_eq!(without_timers("default dev rsip table 4555"), "default dev rsip table 4555");
+    }
+}
