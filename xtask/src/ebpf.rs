@@ -85,7 +85,8 @@ fn publish(built: &Path, object: &PathBuf) -> Result<()> {
 
 /// ELF, for machine 247 (BPF), with sections for BTF.
 fn is_bpf_with_btf(bytes: &[u8]) -> bool {
-    let section = b"\0.BTF\0";
+    // No zero in front: a linker may let the name end that of `.rel.BTF`.
+    let section = b".BTF\0";
     bytes.starts_with(b"\x7fELF")
         && bytes.get(18..20) == Some(&[247, 0][..])
         && bytes.windows(section.len()).any(|window| window == section)
@@ -99,7 +100,7 @@ mod tests {
         let mut bytes = b"\x7fELF".to_vec();
         bytes.resize(18, 0);
         bytes.extend([machine, 0]);
-        bytes.extend(b"\0.BTF\0.BTF.ext\0");
+        bytes.extend(b"\0.rel.BTF\0");
         bytes
     }
 
