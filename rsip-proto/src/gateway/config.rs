@@ -15,13 +15,15 @@ pub struct GatewayConfig {
     pub max_clients: u32,
     /// Ports that one host may hold, at most.
     pub max_ports_per_client: u32,
-    /// Lease of a registration and of a binding whose host has no wish.
+    /// Lease of a registration and of a binding whose host has no wish; at least a second, at most `max_lease_time`.
     pub lease_time: Duration,
-    /// No lease is longer than this.
+    /// No lease is longer than this; at least a second.
     pub max_lease_time: Duration,
-    /// What is demanded of requests.
+    /// What is demanded of requests. The machine asks for the detail that a remote policy needs and states it in its
+    /// answers, but a [`super::Rule`] has no remote side: a data path that forwards by rules alone does not enforce it,
+    /// and its shell must refuse [`RemotePolicy::Macro`] and [`RemotePolicy::Micro`].
     pub flow_policy: FlowPolicy,
-    /// Tunnel types that the data path can do, best first.
+    /// Tunnel types that the data path can do, best first. With none, every ASSIGN and LISTEN gets 307.
     pub tunnel_types: Vec<TunnelType>,
     /// Networks that QUERY calls local: (network, prefix length).
     pub private_nets: Vec<(Ipv4Addr, u8)>,

@@ -1,23 +1,74 @@
-//! The gateway's state machine (RFC 3103 appendix D and section 6).
+//! The gateway's state machine (RFC 3103 sections 6, 9, 10 and appendix D).
+//!
+//! A [`Gateway`] is a value. Its shell gives it what comes in and carries out what it says:
+//!
+//! ```text
+//!   handle_input, handle_disconnect ---+                 +--> Send, Close        to hosts
+//!   handle_done(op, outcome) ----------+--> [ Gateway ] -+--> Install, Remove    to the data path, answered by handle_done
+//!   handle_timeout at poll_timeout ----+                 +--> Event              to the log and the counters
+//!   release_*, shutdown ---------------+
+//! ```
+//!
+//! After each call the shell drains [`Gateway::next_command`], in order. Requests that change the data path are answered
+//! after `handle_done` for their operation, never before: a host that reads a response can rely on what it says.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`command`], [`config`], [`view`] | the interface |
+//! | `request` | the checks that every request goes through, and answers |
+//! | `policy`, `query` | what may be asked for, and what is local: no state |
+//! | `grant`, `ending` | how registrations and bindings begin and end |
+//! | `client`, `binding` | what is known of hosts and of bindings |
+//! | `lease_timer` | what ends when |
+//! | `replay`, `limit` | duplicates, and how many errors a source may cause |
+//!
+//! RSA-IP (a whole address for one host) is optional and not offered: ASSIGN_REQUEST_RSA-IP gets 208.
 
+mod binding;
+mod client;
 pub mod command;
 pub mod config;
+mod ending;
+mod grant;
+mod lease_timer;
+mod limit;
+mod policy;
+mod query;
+mod replay;
+mod request;
 pub mod view;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 pub use command::{Event, GatewayCommand, InstallFailed, Peer, RemovalReason, Rule, Transport};
 pub use config::GatewayConfig;
 pub use view::{BindingState, BindingView, ClientState, ClientView, GatewayView, PoolView, TransportKind};
 
-use crate::ids::{BindId, ClientId, OpId};
+use crate::ids::{ClientId, OpId};
 use crate::pool::{Pool, PoolError};
+use binding::{BindingKey, Bindings, Phase};
+use client::Clients;
+use ending::Departure;
+use lease_timer::Timers;
+use limit::ErrorLimiter;
+use replay::Replay;
 
 /// A gateway that leases addresses and ports to hosts.
 pub struct Gateway {
+    config: GatewayConfig,
     pool: Pool,
+    clients: Clients,
+    bindings: Bindings,
+    /// Which binding an operation under way is about.
+    ops: BTreeMap<OpId, BindingKey>,
+    last_op: u64,
+    departures: BTreeMap<ClientId, Departure>,
+    timers: Timers,
+    replay: Replay,
+    limiter: ErrorLimiter,
     commands: VecDeque<GatewayCommand>,
+    stopping: bool,
 }
 
 impl Gateway {
@@ -26,55 +77,61 @@ impl Gateway {
     /// # Errors
     ///
     /// [`PoolError`] if the pool makes no sense.
-    pub fn new(config: GatewayConfig, _seed: u64) -> Result<Self, PoolError> {
-        Ok(Self { pool: Pool::new(&config.pool)?, commands: VecDeque::new() })
+    pub fn new(config: GatewayConfig, seed: u64) -> Result<Self, PoolError> {
+        Ok(Self {
+            pool: Pool::new(&config.pool)?,
+            config,
+            clients: Clients::new(seed),
+            bindings: Bindings::default(),
+            ops: BTreeMap::new(),
+            last_op: 0,
+            departures: BTreeMap::new(),
+            timers: Timers::default(),
+            replay: Replay::default(),
+            limiter: ErrorLimiter::default(),
+            commands: VecDeque::new(),
+            stopping: false,
+        })
     }
 
-    /// Exactly one message, as it came.
-    pub fn handle_input(&mut self, _from: Peer, _bytes: &[u8], _now: Instant) {}
-
-    /// A TCP connection is gone. The registration stays (leases rule).
-    pub fn handle_disconnect(&mut self, _connection: u64, _now: Instant) {}
-
-    /// The outcome of an Install or Remove.
-    pub fn handle_done(&mut self, _op: OpId, _result: Result<(), InstallFailed>, _now: Instant) {}
-
-    /// Call at [`Gateway::poll_timeout`].
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-
-    /// Ends every registration; nobody registers any more.
-    pub fn shutdown(&mut self, _now: Instant) {}
-
-    /// Ends a registration by the administrator's will. False if there is none of this name.
-    pub fn release_client(&mut self, _client_id: ClientId, _now: Instant) -> bool {
-        false
+    /// The outcome of an Install or Remove. An `op` that is not under way is ignored.
+    pub fn handle_done(&mut self, op: OpId, result: Result<(), InstallFailed>, now: Instant) {
+        self.expire(now);
+        let Some(key) = self.ops.remove(&op) else { return };
+        let Some(binding) = self.bindings.get(key) else { return };
+        match binding.phase.clone() {
+            Phase::Installing { reply, ended } => self.installed(key, reply, ended, result, now),
+            Phase::Removing { reply, reason } => self.removed(key, reply, reason, result, now),
+            Phase::Active | Phase::Stuck { .. } => {}
+        }
     }
 
-    /// Ends a binding by the administrator's will. False if there is none of this name.
-    pub fn release_bind(&mut self, _client_id: ClientId, _bind_id: BindId, _now: Instant) -> bool {
-        false
+    /// To be called at [`Gateway::poll_timeout`]; at any other time it does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire(now);
     }
 
-    /// Whether the data path holds nothing any more and no outcome is awaited.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        true
-    }
-
-    /// What to do next.
+    /// What to do next; `None` until something else comes in.
     pub fn next_command(&mut self) -> Option<GatewayCommand> {
         self.commands.pop_front()
     }
 
-    /// When to call [`Gateway::handle_timeout`].
+    /// When [`Gateway::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.next()
     }
 
-    /// The state, for people.
+    /// Whether the data path holds nothing of ours any more, and no outcome is awaited.
     #[must_use]
-    pub fn view(&self, now: Instant) -> GatewayView {
-        GatewayView { clients: Vec::new(), departing: Vec::new(), pool: self.pool.usage(now).collect() }
+    pub fn is_drained(&self) -> bool {
+        self.bindings.is_empty()
+    }
+
+    fn next_op(&mut self, key: BindingKey) -> OpId {
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        self.ops.insert(op, key);
+        op
     }
 }

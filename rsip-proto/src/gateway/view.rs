@@ -1,9 +1,11 @@
 //! What the gateway knows, for people: `rsipdctl dump`, the status file, metrics.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Rule;
+use super::binding::Binding;
+use super::grant::seconds;
+use super::{Gateway, Rule};
 use crate::ids::{BindId, ClientId};
 use crate::pool::PoolUsage;
 use crate::wire::{Ports, TunnelType};
@@ -89,4 +91,50 @@ pub struct BindingView {
     pub lease_time: Duration,
     /// Until it ends; zero unless `state` is [`BindingState::Active`].
     pub lease_left: Duration,
+}
+
+impl Gateway {
+    /// The whole state at this moment.
+    #[must_use]
+    pub fn view(&self, now: Instant) -> GatewayView {
+        let clients = self.clients.iter().map(|client| {
+            let bindings: Vec<_> = self.bindings.of(client.id).map(|binding| binding.view(now)).collect();
+            ClientView {
+                client_id: client.id,
+                host: client.host,
+                transport: client.transport,
+                state: if bindings.is_empty() { ClientState::Registered } else { ClientState::Assigned },
+                lease_left: client.expires.saturating_duration_since(now),
+                registered_for: now.saturating_duration_since(client.registered_at),
+                bindings,
+            }
+        });
+        let departing =
+            self.bindings.iter().filter(|binding| self.clients.get(binding.rule.client_id).is_none());
+        GatewayView {
+            clients: clients.collect(),
+            departing: departing.map(|binding| binding.rule.clone()).collect(),
+            pool: self.pool.usage(now).collect(),
+        }
+    }
+}
+
+impl Binding {
+    fn view(&self, now: Instant) -> BindingView {
+        let state = self.state();
+        let lease_left = match state {
+            BindingState::Active => self.expires.saturating_duration_since(now),
+            BindingState::Installing | BindingState::Removing => Duration::ZERO,
+        };
+        BindingView {
+            bind_id: self.rule.bind_id,
+            address: self.rule.address,
+            ports: self.rule.ports.clone(),
+            tunnel: self.rule.tunnel,
+            listen: self.listen,
+            state,
+            lease_time: seconds(self.lease),
+            lease_left,
+        }
+    }
 }
