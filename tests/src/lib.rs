@@ -6,7 +6,10 @@
 //! | [`lab::link`] | virtual cables |
 //! | [`lab::topology`] | [`lab::Lab`]: internet host, gateway, two private hosts (drawn there) |
 //! | [`lab::exec`], [`lab::process`], [`lab::wait`] | programs that run and end in bounded time, with their output kept |
-//! | [`lab::apache`] | Debian's Apache, with the configuration it is shipped with |
+//! | [`lab::gateway`], [`lab::agent`] | `rsipd` and `rsip-client`, and what their control programs say |
+//! | [`lab::system`] | both, running in a lab: what most tests start from |
+//! | [`lab::apache`], [`lab::server`] | Debian's servers, with the configuration they are shipped with |
+//! | [`lab::probe`] | a helper program with exactly the socket calls that a test wants |
 //! | [`lab::snapshot`] | everything the kernel knows that a daemon might leave behind, compared before and after |
 //! | [`lab::capture`] | packets of one leg, judged by tshark |
 //!

@@ -28,13 +28,22 @@ pub struct Apache {
     folder: PathBuf,
 }
 
+/// What an administrator changed in the package's configuration.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changes {
+    /// In place of 80.
+    port: Option<u16>,
+    /// Whether the access log holds the client's port too.
+    log_ports: bool,
+}
+
 impl Apache {
     /// An instance that will listen where the package says: port 80 of every address.
     ///
     /// # Errors
     /// [`LabError::Missing`] where the package is not installed.
     pub fn shipped(lab: &Lab, host: Host) -> Result<Self> {
-        Self::new(lab, host, None)
+        Self::new(lab, lab.host(host), host.name(), Changes::default())
     }
 
     /// An instance with another port in place of 80.
@@ -42,37 +51,48 @@ impl Apache {
     /// # Errors
     /// As [`Self::shipped`].
     pub fn on_port(lab: &Lab, host: Host, port: u16) -> Result<Self> {
-        Self::new(lab, host, Some(port))
+        let label = format!("{}-{port}", host.name());
+        Self::new(lab, lab.host(host), &label, Changes { port: Some(port), ..Changes::default() })
     }
 
-    fn new(lab: &Lab, host: Host, port: Option<u16>) -> Result<Self> {
+    /// An instance on the internet host whose access log says ADDRESS:PORT of each client.
+    ///
+    /// # Errors
+    /// As [`Self::shipped`].
+    pub fn on_the_internet(lab: &Lab) -> Result<Self> {
+        Self::new(lab, &lab.internet, "internet", Changes { log_ports: true, ..Changes::default() })
+    }
+
+    fn new(lab: &Lab, inside: &Inside, label: &str, changes: Changes) -> Result<Self> {
         if !Path::new("/usr/sbin/apache2ctl").exists() {
             return Err(LabError::Missing {
                 program: "apache2".into(),
                 hint: "`cargo xtask setup` installs what the lab needs",
             });
         }
-        let label = port.map_or_else(|| "apache".to_owned(), |port| format!("apache-{port}"));
-        let folder = lab.subfolder(&format!("{}/{label}", host.name()))?;
+        let folder = lab.subfolder(&format!("apache/{label}"))?;
         for part in ["run/lock", "log"] {
             let path = folder.join(part);
             fs::create_dir_all(&path).cannot(|| format!("make {}", path.display()))?;
         }
         let mut overlays =
             vec![(folder.join("run"), "/run".into()), (folder.join("log"), "/var/log/apache2".into())];
-        if let Some(port) = port {
-            for (file, old, new) in [
-                ("ports.conf", "Listen 80\n", format!("Listen {port}\n")),
-                ("sites-available/000-default.conf", "*:80>", format!("*:{port}>")),
-            ] {
-                let shipped = Path::new("/etc/apache2").join(file);
-                let text = fs::read_to_string(&shipped).cannot(|| format!("read {}", shipped.display()))?;
-                let copy = folder.join(file.replace('/', "-"));
-                fs::write(&copy, text.replace(old, &new)).cannot(|| format!("write {}", copy.display()))?;
-                overlays.push((copy, shipped));
-            }
+        let mut change = |file: &str, old: &str, new: &str| -> Result<()> {
+            let shipped = Path::new("/etc/apache2").join(file);
+            let text = fs::read_to_string(&shipped).cannot(|| format!("read {}", shipped.display()))?;
+            let copy = folder.join(file.replace('/', "-"));
+            fs::write(&copy, text.replace(old, new)).cannot(|| format!("write {}", copy.display()))?;
+            overlays.push((copy, shipped));
+            Ok(())
+        };
+        if let Some(port) = changes.port {
+            change("ports.conf", "Listen 80\n", &format!("Listen {port}\n"))?;
+            change("sites-available/000-default.conf", "*:80>", &format!("*:{port}>"))?;
         }
-        Ok(Self { host: lab.host(host).clone(), mounts: MountNs::new(&overlays)?, folder })
+        if changes.log_ports {
+            change("apache2.conf", "\"%h %l", "\"%h:%{remote}p %l")?;
+        }
+        Ok(Self { host: inside.clone(), mounts: MountNs::new(&overlays)?, folder })
     }
 
     /// `apache2ctl start`, as the package's own service unit calls it, and how that ended: for starts that should fail.

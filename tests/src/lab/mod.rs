@@ -1,14 +1,20 @@
 //! Guards for everything that a test starts. See the crate's documentation for the map.
 
+pub mod agent;
 pub mod apache;
+pub mod binaries;
 pub mod capture;
 pub mod error;
 pub mod exec;
+pub mod gateway;
 pub mod link;
 pub mod mountns;
 pub mod netns;
+pub mod probe;
 pub mod process;
+pub mod server;
 pub mod snapshot;
+pub mod system;
 pub mod topology;
 pub mod wait;
 
