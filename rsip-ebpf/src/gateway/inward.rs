@@ -1,0 +1,157 @@
+//! From the public realm to the host that holds the destination port.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use rsip_ebpf::{icmp, ipv4};
+use rsip_ebpf_common::gateway::{Config, Counter, FLAG_EXTERNAL_L3};
+
+use crate::{
+    maps::{self, Host},
+    parse::{self, Datagram, Ports},
+    tc,
+};
+
+impl From<tc::Failed> for Counter {
+    fn from(_: tc::Failed) -> Self {
+        Self::Failed
+    }
+}
+
+/// Ingress of the external interface.
+#[classifier]
+pub(crate) fn rsip_inward(ctx: TcContext) -> i32 {
+    let Some(config) = maps::config() else {
+        return tc::PASS;
+    };
+    if config.flags & FLAG_EXTERNAL_L3 == 0 {
+        verdict(inward(&ctx, config, tc::ETHERNET))
+    } else {
+        verdict(inward(&ctx, config, tc::NO_LINK))
+    }
+}
+
+/// The one place where an error becomes a drop and a count.
+#[inline(always)]
+pub(crate) fn verdict(result: Result<i32, Counter>) -> i32 {
+    match result {
+        Ok(action) => action,
+        Err(counter) => {
+            maps::count(counter, 1);
+            tc::DROP
+        }
+    }
+}
+
+/// A leased port masks the gateway's own; what no host holds is the gateway's stack's.
+#[inline(always)]
+fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
+    if !tc::is_ipv4(ctx) || !tc::is_for_us(ctx) {
+        return Ok(tc::PASS);
+    }
+    let Some(header) = tc::load::<ipv4::Header>(ctx, link) else {
+        return Ok(tc::PASS);
+    };
+    let Some(index) = maps::address_index(header.destination()) else {
+        return Ok(tc::PASS);
+    };
+    let mut datagram = Datagram::check(ctx, header, link, tc::length_from(ctx, link))?;
+    let Some(host) = host_for(ctx, &datagram, index)? else {
+        return Ok(tc::PASS);
+    };
+    // The stack would check this for what passes through it.
+    let source = header.source();
+    if ipv4::is_not_a_host(source) || ipv4::is_loopback(source) || maps::address_index(source).is_some() {
+        return Err(Counter::Martian);
+    }
+    let shrink = needs_shrinking(ctx, config, &datagram)?;
+    count_hop(ctx, &mut datagram)?;
+    let outer = ipv4::Header::around(&datagram.header, datagram.length, config.internal_address, host.get());
+    tc::encapsulate(ctx, link, &outer, shrink)?;
+    let action = tc::send(ctx, link, config.internal_ifindex)?;
+    maps::count(Counter::Inward, 1);
+    maps::count(Counter::InwardBytes, datagram.length);
+    Ok(action)
+}
+
+/// The host that a datagram to our public address of this index is for; `None`: nobody.
+#[inline(always)]
+pub(crate) fn host_for(ctx: &TcContext, datagram: &Datagram, index: u32) -> Result<Option<Host>, Counter> {
+    let header = &datagram.header;
+    if header.is_later_fragment() {
+        return Ok(maps::first_fragment(&maps::FRAGMENTS_IN, &parse::fragment_key(header)));
+    }
+    let host = match header.protocol() {
+        ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => {
+            let ports: Ports = datagram.load_payload(ctx).ok_or(Counter::Malformed)?;
+            maps::holder(index, ports.destination)
+        }
+        ipv4::PROTOCOL_ICMP => {
+            let icmp: icmp::Header = datagram.load_payload(ctx).ok_or(Counter::Malformed)?;
+            match icmp.kind() {
+                icmp::Kind::EchoReply => {
+                    maps::echo_sender(&parse::echo_key(header.destination(), header.source(), &icmp))
+                }
+                icmp::Kind::Error => quoted_sender(ctx, datagram, index),
+                icmp::Kind::EchoRequest | icmp::Kind::Other => None,
+            }
+        }
+        _ => None,
+    };
+    if let Some(host) = host
+        && header.is_fragment()
+    {
+        maps::remember_fragment(&maps::FRAGMENTS_IN, &parse::fragment_key(header), host);
+    }
+    Ok(host)
+}
+
+/// The host that sent the datagram which an ICMP error quotes.
+#[inline(always)]
+fn quoted_sender(ctx: &TcContext, error: &Datagram, index: u32) -> Option<Host> {
+    let quoted = error.quoted(ctx)?;
+    let header = &quoted.header;
+    if header.source() != error.header.destination() {
+        return None;
+    }
+    if header.is_later_fragment() {
+        return maps::first_fragment(&maps::FRAGMENTS_OUT, &parse::fragment_key(header));
+    }
+    if icmp::has_ports(header.protocol()) {
+        let ports: Ports = quoted.load_payload(ctx)?;
+        return maps::holder(index, ports.source);
+    }
+    if header.protocol() == ipv4::PROTOCOL_ICMP {
+        let icmp: icmp::Header = quoted.load_payload(ctx)?;
+        if icmp.kind() == icmp::Kind::EchoRequest {
+            return maps::echo_sender(&parse::echo_key(header.source(), header.destination(), &icmp));
+        }
+    }
+    None
+}
+
+/// Whether the segments of a super-packet must become smaller to fit the tunnel.
+///
+/// # Errors
+///
+/// [`Counter::TooBig`] when the packet does not fit and cannot be cut.
+#[inline(always)]
+pub(crate) fn needs_shrinking(
+    ctx: &TcContext,
+    config: &Config,
+    datagram: &Datagram,
+) -> Result<bool, Counter> {
+    if config.internal_mtu == 0 || datagram.wire_length(ctx)? + ipv4::HEADER_LENGTH <= config.internal_mtu {
+        return Ok(false);
+    }
+    if datagram.can_shrink() { Ok(true) } else { Err(Counter::TooBig) }
+}
+
+/// The gateway is a hop like any router (RFC 2003, section 3.1): one off the time to live, in the packet too.
+#[inline(always)]
+pub(crate) fn count_hop(ctx: &TcContext, datagram: &mut Datagram) -> Result<(), Counter> {
+    if datagram.header.ttl() <= 1 {
+        return Err(Counter::TtlExceeded);
+    }
+    datagram.header.decrement_ttl();
+    tc::store(ctx, datagram.at, &datagram.header)?;
+    Ok(())
+}

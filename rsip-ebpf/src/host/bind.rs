@@ -1,0 +1,265 @@
+//! bind(): the request for a port.
+//!
+//! The verdict on every port is in `PORTS`: one look-up decides. A port that nothing is known about becomes pending, the
+//! first who wants it tells the agent, and all who want it wait until the verdict is there or the deadline has passed.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_get_retval, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_loop, bpf_set_retval},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use rsip_ebpf::port::{EADDRINUSE, Verdict, verdict};
+use rsip_ebpf_common::host::{
+    Config, Counter, EVENT_WANT_PORT, FLAG_TIMEOUT_ALLOW, Pending, Port, WAIT_POLL,
+};
+
+use crate::{
+    atomic, event,
+    maps::{PENDING, PORTS, count},
+    park, scope,
+};
+
+/// A pending entry that is older than its deadline by this much was lost by the agent.
+const STALE_NS: u64 = 1_000_000_000;
+/// How long callers wait that cannot be restarted (io_uring, compatibility calls, the kernel's own sockets): they hold a
+/// CPU meanwhile.
+const UNPARKED_POLL_NS: u64 = 50_000_000;
+/// `bpf_loop` makes 8,388,608 rounds at most, which takes a fraction of a second: loops in a loop reach every deadline.
+const POLL_ROUNDS: u32 = 1 << 20;
+const POLL_TURNS: u32 = 1 << 12;
+
+/// What the hook answers.
+enum Answer {
+    /// The kernel goes on.
+    Pass,
+    /// bind() fails with this errno (positive).
+    Refuse(i32),
+    /// The system call runs again.
+    Restart,
+}
+
+impl Answer {
+    /// As a verdict of the hook.
+    #[inline(always)]
+    fn apply(self) -> i32 {
+        let errno = match self {
+            Self::Pass => return 1,
+            Self::Refuse(errno) => errno,
+            Self::Restart => park::ERESTARTNOINTR,
+        };
+        // SAFETY: takes no pointer.
+        unsafe { bpf_set_retval(-errno) };
+        0
+    }
+}
+
+/// bind() of an IPv4 socket.
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn rsip_bind4(ctx: SockAddrContext) -> i32 {
+    bind4(&ctx).apply()
+}
+
+/// bind() of an IPv6 socket, which may be one for IPv4 too.
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn rsip_bind6(ctx: SockAddrContext) -> i32 {
+    bind6(&ctx).apply()
+}
+
+#[inline(always)]
+fn bind4(ctx: &SockAddrContext) -> Answer {
+    let Some((config, port)) = asked_port(ctx) else {
+        return Answer::Pass;
+    };
+    // SAFETY: the context is valid as long as the program runs.
+    let address = unsafe { (*ctx.sock_addr).user_ip4 };
+    decide(ctx, config, address, port)
+}
+
+#[inline(always)]
+fn bind6(ctx: &SockAddrContext) -> Answer {
+    let Some((config, port)) = asked_port(ctx) else {
+        return Answer::Pass;
+    };
+    let Some(address) = scope::ipv4_side(scope::user_ip6(ctx.sock_addr)) else {
+        return Answer::Pass;
+    };
+    // SAFETY: the context is valid as long as the program runs.
+    let sock = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if scope::is_v6only(config, sock.cast()) {
+        return Answer::Pass;
+    }
+    decide(ctx, config, address, port)
+}
+
+/// The port asked for, if the socket is ours to decide about and a port is asked for at all.
+#[inline(always)]
+fn asked_port(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
+    // SAFETY: the context is valid as long as the program runs.
+    let (port, kind, protocol) = unsafe {
+        let addr = ctx.sock_addr;
+        (u32::from(u16::from_be((*addr).user_port as u16)), (*addr).type_, (*addr).protocol)
+    };
+    if port == 0 {
+        return None;
+    }
+    let config = scope::governed(ctx.as_ptr(), kind, protocol)?;
+    Some((config, port))
+}
+
+#[inline(always)]
+fn decide(ctx: &SockAddrContext, config: &Config, address: u32, port: u32) -> Answer {
+    if !scope::is_public_side(config, address) {
+        return Answer::Pass;
+    }
+    // SAFETY: takes no pointer.
+    if unsafe { bpf_get_retval() } != 0 {
+        // Another program on the hook has refused already: nobody needs the port.
+        return Answer::Pass;
+    }
+    answer(now_verdict(port)).unwrap_or_else(|| wait(ctx, config, port))
+}
+
+/// The answer to a verdict; `None`: none yet.
+#[inline(always)]
+fn answer(verdict: Verdict) -> Option<Answer> {
+    match verdict {
+        Verdict::Unknown => None,
+        Verdict::Ignored => Some(Answer::Pass),
+        Verdict::Granted => {
+            count(Counter::BindGranted);
+            Some(Answer::Pass)
+        }
+        Verdict::Denied(errno) => {
+            count(Counter::BindDenied);
+            Some(Answer::Refuse(errno))
+        }
+    }
+}
+
+#[inline(always)]
+fn now_verdict(port: u32) -> Verdict {
+    PORTS.get(port).map_or(Verdict::Unknown, |entry: &Port| verdict(entry, now()))
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: takes no pointer.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Wait for the verdict, for the caller's whole patience or until the call is restarted.
+#[inline(always)]
+fn wait(ctx: &SockAddrContext, config: &Config, port: u32) -> Answer {
+    let start = now();
+    let deadline = pending_until(ctx, config, port, start);
+    if start < deadline {
+        let parks = config.wait != WAIT_POLL && park::in_bind_call(config);
+        let patience = match (config.wait, parks) {
+            (WAIT_POLL, _) => config.deadline_ns,
+            (_, true) => config.poll_ns,
+            (_, false) => UNPARKED_POLL_NS,
+        };
+        if let Some(answer) = answer(poll(port, deadline.min(start.saturating_add(patience)))) {
+            return answer;
+        }
+        if parks && now() < deadline {
+            if park::prepare(config) {
+                return Answer::Restart;
+            }
+            if let Some(answer) = answer(poll(port, deadline)) {
+                return answer;
+            }
+        }
+    }
+    count(Counter::BindTimeout);
+    if config.flags & FLAG_TIMEOUT_ALLOW != 0 { Answer::Pass } else { Answer::Refuse(EADDRINUSE) }
+}
+
+/// When the waiting for `port` ends; the agent has been told that somebody waits.
+#[inline(always)]
+fn pending_until(ctx: &SockAddrContext, config: &Config, port: u32, now: u64) -> u64 {
+    let fresh = now.saturating_add(config.deadline_ns);
+    let Some(pending) = PENDING.get_ptr_mut(port) else {
+        // The entry is there before the event, so that the agent always finds what to delete.
+        let entry = Pending { deadline_ns: fresh, asked: 0, pad: 0 };
+        if PENDING.insert(port, entry, u64::from(BPF_NOEXIST)).is_ok()
+            && let Some(pending) = PENDING.get_ptr_mut(port)
+        {
+            ask(ctx, pending, port);
+        }
+        return fresh;
+    };
+    // SAFETY: a map entry stays readable while the program runs, even when user space deletes it.
+    let (until, asked) = unsafe {
+        (
+            ptr::read_volatile(&raw const (*pending).deadline_ns),
+            ptr::read_volatile(&raw const (*pending).asked),
+        )
+    };
+    if now > until.saturating_add(STALE_NS) {
+        // SAFETY: as above; the deadline is only changed here.
+        if unsafe { atomic::replace(&raw mut (*pending).deadline_ns, until, fresh) } {
+            ask(ctx, pending, port);
+        }
+        return fresh;
+    }
+    if asked == 0 {
+        ask(ctx, pending, port);
+    }
+    until
+}
+
+/// Tell the agent that somebody waits; remembered if the ring had room.
+#[inline(always)]
+fn ask(ctx: &SockAddrContext, pending: *mut Pending, port: u32) {
+    // SAFETY: the context is valid as long as the program runs.
+    let subject = unsafe {
+        event::Subject {
+            cookie: bpf_get_socket_cookie(ctx.as_ptr()),
+            port,
+            protocol: (*ctx.sock_addr).protocol,
+            family: (*ctx.sock_addr).family,
+        }
+    };
+    let sent = event::send(EVENT_WANT_PORT, &subject);
+    // SAFETY: as in `pending_until`.
+    unsafe { ptr::write_volatile(&raw mut (*pending).asked, u32::from(sent)) };
+}
+
+/// State of a polling loop.
+#[repr(C)]
+struct Poll {
+    until: u64,
+    port: u32,
+    /// 1: the verdict is there or the time is over. An integer, because the verifier wants to see that a callback answers
+    /// 0 or 1.
+    over: u32,
+}
+
+/// Look at the verdict again and again until it is there or the time is over.
+#[inline(always)]
+fn poll(port: u32, until: u64) -> Verdict {
+    let mut state = Poll { until, port, over: 0 };
+    // SAFETY: the callback takes a `Poll` and does not keep it.
+    unsafe { bpf_loop(POLL_TURNS, poll_turn as *mut c_void, (&raw mut state).cast(), 0) };
+    now_verdict(port)
+}
+
+unsafe extern "C" fn poll_turn(_turn: u32, state: *mut c_void) -> i64 {
+    // SAFETY: as in `poll`.
+    unsafe { bpf_loop(POLL_ROUNDS, poll_round as *mut c_void, state, 0) };
+    // SAFETY: `poll` passes a `Poll`.
+    i64::from(unsafe { (*state.cast::<Poll>()).over } != 0)
+}
+
+unsafe extern "C" fn poll_round(_round: u32, state: *mut c_void) -> i64 {
+    // SAFETY: `poll` passes a `Poll`.
+    let state = unsafe { &mut *state.cast::<Poll>() };
+    let over = now() >= state.until || now_verdict(state.port) != Verdict::Unknown;
+    state.over = u32::from(over);
+    i64::from(over)
+}

@@ -1,0 +1,134 @@
+//! connect() and sends without connection: they take a port of the leased block by the kernel's own choice. As long as no
+//! block is leased there is nothing to choose from: refused, and the agent is told that somebody wants one.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::bpf_sock,
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_set_retval},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use rsip_ebpf::{ipv4, port::EADDRNOTAVAIL};
+use rsip_ebpf_common::host::{Config, Counter, EVENT_WANT_BLOCK, FLAG_EPHEMERAL, PORT_GRANTED};
+
+use crate::{
+    event,
+    maps::{LAST_WANT, PORTS, count},
+    scope,
+};
+
+const PASS: i32 = 1;
+const REFUSE: i32 = 0;
+/// At most one event in this time: a program that tries in a loop must not fill the ring.
+const WANT_INTERVAL_NS: u64 = 1_000_000;
+
+/// connect() of an IPv4 socket.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn rsip_connect4(ctx: SockAddrContext) -> i32 {
+    towards4(&ctx)
+}
+
+/// connect() of an IPv6 socket.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn rsip_connect6(ctx: SockAddrContext) -> i32 {
+    towards6(&ctx)
+}
+
+/// Send of an unconnected IPv4 UDP socket.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn rsip_sendmsg4(ctx: SockAddrContext) -> i32 {
+    towards4(&ctx)
+}
+
+/// Send of an unconnected IPv6 UDP socket.
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn rsip_sendmsg6(ctx: SockAddrContext) -> i32 {
+    towards6(&ctx)
+}
+
+#[inline(always)]
+fn towards4(ctx: &SockAddrContext) -> i32 {
+    let Some(config) = blockless(ctx) else {
+        return PASS;
+    };
+    // SAFETY: the context is valid as long as the program runs.
+    let address = unsafe { (*ctx.sock_addr).user_ip4 };
+    decide(ctx, config, address)
+}
+
+#[inline(always)]
+fn towards6(ctx: &SockAddrContext) -> i32 {
+    let Some(config) = blockless(ctx) else {
+        return PASS;
+    };
+    match scope::ipv4_side(scope::user_ip6(ctx.sock_addr)) {
+        Some(address) => decide(ctx, config, address),
+        None => PASS,
+    }
+}
+
+/// The settings, if the socket is ours to decide about and no block is leased.
+#[inline(always)]
+fn blockless(ctx: &SockAddrContext) -> Option<&'static Config> {
+    // SAFETY: the context is valid as long as the program runs.
+    let (kind, protocol) = unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).protocol) };
+    let config = scope::governed(ctx.as_ptr(), kind, protocol)?;
+    (config.flags & FLAG_EPHEMERAL == 0).then_some(config)
+}
+
+#[inline(always)]
+fn decide(ctx: &SockAddrContext, config: &Config, destination: u32) -> i32 {
+    if ipv4::is_not_a_host(destination) || scope::is_local(destination) {
+        return PASS;
+    }
+    // SAFETY: the context is valid as long as the program runs.
+    let sock = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if sock.is_null() || has_source(config, sock) {
+        return PASS;
+    }
+    want_block(ctx);
+    count(Counter::ConnectRefused);
+    // SAFETY: takes no pointer.
+    unsafe { bpf_set_retval(-EADDRNOTAVAIL) };
+    REFUSE
+}
+
+/// Whether the socket needs no port of the block: it is bound to a private address, or to a port that is leased.
+#[inline(always)]
+fn has_source(config: &Config, sock: *mut bpf_sock) -> bool {
+    // SAFETY: the kernel gives a valid socket, or null, which the caller has excluded. IPv6 sockets keep the IPv4 side of
+    // their address in the same field.
+    let (address, port) = unsafe { ((*sock).src_ip4, (*sock).src_port) };
+    if !scope::is_public_side(config, address) {
+        return true;
+    }
+    port != 0 && PORTS.get(port).is_some_and(|entry| entry.state == PORT_GRANTED)
+}
+
+/// Tell the agent that somebody wants a block, unless it has just been told.
+#[inline(always)]
+fn want_block(ctx: &SockAddrContext) {
+    let Some(last) = LAST_WANT.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: takes no pointer.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: an array entry. Two CPUs may both find that it is time, which costs one more event.
+    let due = unsafe { now.saturating_sub(*last) >= WANT_INTERVAL_NS };
+    if !due {
+        return;
+    }
+    // SAFETY: the context is valid as long as the program runs.
+    let subject = unsafe {
+        event::Subject {
+            cookie: bpf_get_socket_cookie(ctx.as_ptr()),
+            port: 0,
+            protocol: (*ctx.sock_addr).protocol,
+            family: (*ctx.sock_addr).family,
+        }
+    };
+    if event::send(EVENT_WANT_BLOCK, &subject) {
+        // SAFETY: as above.
+        unsafe { *last = now };
+    }
+}

@@ -1,0 +1,106 @@
+//! The tunnel between host and gateway: IP-in-IP (RFC 2003), without a tunnel device of the kernel's.
+//!
+//! What the host sends with its leased address leaves through the tun device `rsip`, whose egress program wraps it and sends
+//! it through the private interface. What the gateway sends arrives at the private interface, whose ingress program
+//! unwraps it and lets it arrive at `rsip`.
+
+use aya_ebpf::{
+    bindings::BPF_F_INGRESS, helpers::generated::bpf_redirect, macros::classifier, programs::TcContext,
+};
+use rsip_ebpf::ipv4;
+use rsip_ebpf_common::host::{Config, Counter, FLAG_PRIVATE_L3};
+
+use crate::{
+    maps::{config, count},
+    tc,
+};
+
+impl From<tc::Failed> for Counter {
+    fn from(_: tc::Failed) -> Self {
+        Self::TunnelDropped
+    }
+}
+
+/// Egress of the tunnel device.
+#[classifier]
+pub(crate) fn rsip_tun_out(ctx: TcContext) -> i32 {
+    verdict(outward(&ctx))
+}
+
+/// Ingress of the private interface.
+#[classifier]
+pub(crate) fn rsip_tun_in(ctx: TcContext) -> i32 {
+    let Some(config) = config() else {
+        return tc::PASS;
+    };
+    if config.flags & FLAG_PRIVATE_L3 == 0 {
+        verdict(inward(&ctx, config, tc::ETHERNET))
+    } else {
+        verdict(inward(&ctx, config, tc::NO_LINK))
+    }
+}
+
+/// The one place where an error becomes a drop and a count.
+#[inline(always)]
+fn verdict(result: Result<i32, Counter>) -> i32 {
+    match result {
+        Ok(action) => action,
+        Err(counter) => {
+            count(counter);
+            tc::DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn outward(ctx: &TcContext) -> Result<i32, Counter> {
+    if !tc::is_ipv4(ctx) {
+        // The kernel's own IPv6 neighbour discovery: no gateway wants it, and counting it would hide what matters.
+        return Ok(tc::DROP);
+    }
+    let config = config().ok_or(Counter::TunnelDropped)?;
+    let inner: ipv4::Header = tc::load(ctx, 0).ok_or(Counter::TunnelDropped)?;
+    if config.public_address == 0 || inner.source() != config.public_address {
+        return Err(Counter::TunnelBadSource);
+    }
+    let outer = ipv4::Header::around(&inner, ctx.len(), config.tunnel_local, config.tunnel_remote);
+    tc::encapsulate(ctx, tc::NO_LINK, &outer, false)?;
+    let action = tc::send(ctx, tc::NO_LINK, config.private_ifindex)?;
+    count(Counter::TunnelOut);
+    Ok(action)
+}
+
+#[inline(always)]
+fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
+    if !tc::is_ipv4(ctx) || !tc::is_for_us(ctx) || config.public_address == 0 {
+        return Ok(tc::PASS);
+    }
+    let Some(outer) = tc::load::<ipv4::Header>(ctx, link) else {
+        return Ok(tc::PASS);
+    };
+    if outer.protocol() != ipv4::PROTOCOL_IPIP
+        || outer.source() != config.tunnel_remote
+        || outer.destination() != config.tunnel_local
+    {
+        return Ok(tc::PASS);
+    }
+    if !outer.is_plain() || outer.is_fragment() {
+        return Err(Counter::TunnelDropped);
+    }
+    let at = link + ipv4::HEADER_LENGTH;
+    let mut inner: ipv4::Header = tc::load(ctx, at).ok_or(Counter::TunnelDropped)?;
+    let sane = if tc::segment_size(ctx) == 0 {
+        outer.fits(tc::length_from(ctx, link)) && inner.fits(outer.total_length() - ipv4::HEADER_LENGTH)
+    } else {
+        inner.has_sane_header()
+    };
+    if !sane || inner.destination() != config.public_address {
+        return Err(Counter::TunnelDropped);
+    }
+    inner.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::TunnelDropped)?;
+    tc::store(ctx, at, &inner)?;
+    tc::decapsulate(ctx)?;
+    count(Counter::TunnelIn);
+    // SAFETY: takes no pointer.
+    Ok(unsafe { bpf_redirect(config.tunnel_ifindex, u64::from(BPF_F_INGRESS)) } as i32)
+}

@@ -1,2 +1,0 @@
-//! eBPF programs.
-fn main() {}
