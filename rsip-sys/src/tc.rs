@@ -68,11 +68,34 @@ pub enum EbpfError {
 ///
 /// [`EbpfError::NotBuilt`] for an empty object; else what the kernel says.
 pub fn load_object(object: &[u8]) -> Result<Ebpf, EbpfError> {
+    load_object_sized(object, &[])
+}
+
+/// As [`load_object`], with other numbers of entries for the maps named.
+///
+/// # Errors
+///
+/// As [`load_object`].
+pub fn load_object_sized(object: &[u8], sizes: &[(&str, u32)]) -> Result<Ebpf, EbpfError> {
     if object.is_empty() {
         return Err(EbpfError::NotBuilt);
     }
     raise_memlock();
-    aya::EbpfLoader::new().load(object).map_err(|error| EbpfError::Load(Box::new(error)))
+    let mut loader = aya::EbpfLoader::new();
+    for (map, entries) in sizes {
+        loader.map_max_entries(map, *entries);
+    }
+    loader.load(object).map_err(|error| EbpfError::Load(Box::new(error)))
+}
+
+/// Loads a program for [`attach`], so that a kernel that does not take it is found out before anything is touched.
+///
+/// # Errors
+///
+/// The object has no such program, or the kernel does not take it.
+pub fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<(), EbpfError> {
+    let program: &mut SchedClassifier = program(ebpf, name)?;
+    program.load().map_err(|source| EbpfError::Program { name: name.to_owned(), source: Box::new(source) })
 }
 
 /// Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, 64 KiB by default. Where it cannot be raised, and

@@ -1,2 +1,27 @@
-//! rsipd
-fn main() {}
+//! `rsipd`: the RSIP gateway daemon.
+
+use std::process::ExitCode as ProcessExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use rsip_sys::exit::{self, ExitCode};
+use rsipd::cli::{Rsipd, RsipdCommand};
+use rsipd::control::PROGRAM;
+use rsipd::start;
+
+fn main() -> ProcessExitCode {
+    let arguments = Rsipd::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start");
+    let result = runtime.and_then(|runtime| match arguments.command.unwrap_or(RsipdCommand::Run) {
+        RsipdCommand::Run => runtime.block_on(start::run(arguments.options)).map(|()| ExitCode::Ok),
+        RsipdCommand::Check => {
+            let good = runtime.block_on(start::check(&arguments.options))?;
+            Ok(if good { ExitCode::Ok } else { ExitCode::Config })
+        }
+        RsipdCommand::ShowConfig => start::show_config(&arguments.options).map(|()| ExitCode::Ok),
+    });
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => exit::finish(PROGRAM, &Err(error)),
+    }
+}

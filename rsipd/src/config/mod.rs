@@ -1,0 +1,174 @@
+//! The configuration file: TOML with the historical option names. Every mistake is reported with its place, the key,
+//! what is wrong and what may be written; an unknown key is a mistake.
+
+mod problem;
+mod settings;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use problem::{ConfigError, Place, Problem};
+use settings::KEYS;
+pub use settings::{DatapathChoice, Settings};
+pub(crate) use value::network_of;
+
+/// Where the configuration is unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/rsip/rsipd.conf";
+
+/// A file that was read: its settings, and where each key stands, for complaints that need a look at the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// What it says, defaults filled in.
+    pub settings: Settings,
+    places: BTreeMap<&'static str, Place>,
+}
+
+impl Config {
+    /// Reads the file at `file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text, file),
+            Err(error) => {
+                let hint = match error.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        "copy the sample rsipd.conf there, or name yours with --config"
+                    }
+                    std::io::ErrorKind::PermissionDenied => "run as root",
+                    _ => "name a readable file with --config",
+                };
+                let what = format!("cannot read the configuration: {error}");
+                let problem = Problem { place: None, key: None, what, hint: hint.to_owned() };
+                Err(ConfigError::new(file, vec![problem]))
+            }
+        }
+    }
+
+    /// Reads `text`, which came from `file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let (table, syntax) = DeTable::parse_recoverable(text);
+        if !syntax.is_empty() {
+            // What follows a syntax error is guesswork: say only that.
+            let problems = syntax.iter().map(|error| Problem {
+                place: error.span().map(|span| Place::of(text, &span)),
+                key: None,
+                what: error.message().replace('\n', "; "),
+                hint: "the file is TOML: KEY = value, text in quotes, lists in [ ]".to_owned(),
+            });
+            return Err(ConfigError::new(file, problems.collect()));
+        }
+        let mut settings = Settings::default();
+        let mut places = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, value) in table.get_ref() {
+            let at = |span| Some(Place::of(text, &span));
+            let Some(key) = KEYS.iter().find(|key| key.name == name.get_ref()) else {
+                problems.push(Problem {
+                    place: at(name.span()),
+                    key: Some(name.get_ref().to_string()),
+                    what: "unknown key".to_owned(),
+                    hint: suggestion(name.get_ref()),
+                });
+                continue;
+            };
+            places.insert(key.name, Place::of(text, &value.span()));
+            if let Err(complaint) = (key.set)(&mut settings, value) {
+                problems.push(Problem {
+                    place: at(complaint.span),
+                    key: Some(key.name.to_owned()),
+                    what: complaint.what,
+                    hint: format!("write {}", key.allowed),
+                });
+            }
+        }
+        let config = Self { file: file.to_owned(), settings, places };
+        problems.extend(config.contradictions());
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(file, problems)) }
+    }
+
+    /// A problem with `key`, at its place.
+    #[must_use]
+    pub fn problem(&self, key: &'static str, what: String, hint: String) -> Problem {
+        Problem { place: self.places.get(key).copied(), key: Some(key.to_owned()), what, hint }
+    }
+
+    /// What is missing, and what cannot be true together.
+    fn contradictions(&self) -> Vec<Problem> {
+        let settings = &self.settings;
+        let mut problems = Vec::new();
+        for key in KEYS.iter().filter(|key| ["INT_IF", "EXT_IF"].contains(&key.name)) {
+            if !self.places.contains_key(key.name) {
+                problems.push(self.problem(
+                    key.name,
+                    "required, but not set".to_owned(),
+                    format!("write {}", key.allowed),
+                ));
+            }
+        }
+        if !settings.int_if.is_empty() && settings.int_if == settings.ext_if {
+            problems.push(self.problem(
+                "EXT_IF",
+                format!("{:?} is INT_IF too", settings.ext_if),
+                "internal and external hosts must be on two interfaces".to_owned(),
+            ));
+        }
+        if settings.lease_time > settings.max_lease_time {
+            let key = if self.places.contains_key("LEASE_TIME") { "LEASE_TIME" } else { "MAX_LEASE_TIME" };
+            problems.push(self.problem(
+                key,
+                format!(
+                    "LEASE_TIME {} is longer than MAX_LEASE_TIME {}",
+                    settings.lease_time.as_secs(),
+                    settings.max_lease_time.as_secs()
+                ),
+                "lower the one or raise the other".to_owned(),
+            ));
+        }
+        if settings.port_range.clone().all(|port| settings.reserved_ports.binary_search(&port).is_ok()) {
+            problems.push(self.problem(
+                "PORT_RANGE",
+                "every port of it is in RESERVED_PORTS".to_owned(),
+                "leave some to lease".to_owned(),
+            ));
+        }
+        problems
+    }
+}
+
+/// What an unknown key may have meant.
+fn suggestion(name: &str) -> String {
+    let upper = name.to_uppercase().replace('-', "_");
+    match KEYS.iter().map(|key| (distance(&upper, key.name), key.name)).min() {
+        Some((distance, key)) if distance <= 2 => format!("did you mean {key}?"),
+        _ => format!("the keys are {}", KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Insertions, deletions and exchanges of characters from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, b) in row.iter_mut().skip(1).zip(to.chars()) {
+            let best = (diagonal + usize::from(a != b)).min(left + 1).min(*cell + 1);
+            diagonal = *cell;
+            *cell = best;
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

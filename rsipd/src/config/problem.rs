@@ -1,0 +1,117 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rsip_sys::exit::{ExitCode, Failure};
+
+/// A place in the file; both count from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+}
+
+impl Place {
+    /// The place of a byte offset in `text`.
+    #[must_use]
+    pub fn of(text: &str, span: &Range<usize>) -> Self {
+        let mut end = span.start.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let before = &text[..end];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Self {
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where in the file; nowhere for a key that is not there.
+    pub place: Option<Place>,
+    /// The key, or nothing where the file is no TOML.
+    pub key: Option<String>,
+    /// What is wrong with it.
+    pub what: String,
+    /// What to write instead, or what to do.
+    pub hint: String,
+}
+
+/// Everything that is wrong with one file, in the order of the file. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// The problems of `file`, sorted by place.
+    #[must_use]
+    pub fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.place);
+        Self { file: file.to_owned(), problems }
+    }
+
+    /// One line for each problem: `FILE:LINE:COLUMN: KEY: what: hint`.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.problems.iter().map(|problem| {
+            let mut line = self.file.display().to_string();
+            if let Some(Place { line: number, column }) = problem.place {
+                line.push_str(&format!(":{number}:{column}"));
+            }
+            for part in
+                [problem.key.as_deref(), Some(&problem.what), Some(&problem.hint)].into_iter().flatten()
+            {
+                if !part.is_empty() {
+                    line.push_str(": ");
+                    line.push_str(part);
+                }
+            }
+            line
+        })
+    }
+
+    /// The same for the end of `main`.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        Failure::new(ExitCode::Config, self.to_string())
+    }
+}
+
+/// The first problem, and how many more there are.
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().next().unwrap_or_default())?;
+        match self.problems.len().saturating_sub(1) {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more: `rsipd check` lists them)"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_lines_and_characters_from_one() {
+        let text = "a = 1\nö = \"ü\" # x\n";
+        assert_eq!(Place::of(text, &(0..1)), Place { line: 1, column: 1 });
+        assert_eq!(Place::of(text, &(6..8)), Place { line: 2, column: 1 });
+        let quote = text.find('"').unwrap();
+        assert_eq!(Place::of(text, &(quote..quote)), Place { line: 2, column: 5 });
+        assert_eq!(Place::of(text, &(1000..1001)).line, 3, "past the end: the end");
+    }
+}

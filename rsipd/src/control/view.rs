@@ -1,0 +1,235 @@
+//! What `rsipdctl` asks and gets: plain values, as JSON on the control socket. The names are for scripts: they stay.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use rsip_proto::gateway as machine;
+use rsip_proto::wire::Ports;
+use serde::{Deserialize, Serialize};
+
+use crate::datapath::Stats;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The whole state.
+    Dump,
+    /// End a registration, or one binding of it.
+    Release {
+        /// The host.
+        client: u32,
+        /// The binding; nothing: all, and the registration.
+        bind: Option<u32>,
+    },
+    /// End the daemon.
+    Stop,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Dump`].
+    State(Box<State>),
+    /// Done, or begun.
+    Done,
+}
+
+/// The whole state at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Registered hosts, by client ID.
+    pub clients: Vec<Client>,
+    /// Use of the public addresses.
+    pub pool: Vec<Pool>,
+    /// What was counted since the start.
+    pub counters: Counters,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Of the program.
+    pub version: String,
+    /// Process ID.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime: u64,
+    /// `INT_IF`.
+    pub internal_interface: String,
+    /// `EXT_IF`.
+    pub external_interface: String,
+    /// Where hosts find the RSIP service.
+    pub listening: String,
+    /// Which data path forwards.
+    pub datapath: String,
+    /// Connections that are open.
+    pub connections: usize,
+}
+
+/// A registered host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Client ID.
+    pub client_id: u32,
+    /// Its private address.
+    pub host: Ipv4Addr,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// `registered` or `assigned`.
+    pub state: String,
+    /// Seconds until the registration ends.
+    pub lease_left: u64,
+    /// Seconds since it registered.
+    pub registered_for: u64,
+    /// By bind ID.
+    pub bindings: Vec<Binding>,
+}
+
+/// A binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Bind ID.
+    pub bind_id: u32,
+    /// The leased public address.
+    pub address: Ipv4Addr,
+    /// The leased ports, ascending.
+    pub ports: Vec<u16>,
+    /// `IP-IP`.
+    pub tunnel: String,
+    /// Granted by LISTEN, not by ASSIGN.
+    pub listen: bool,
+    /// `installing`, `active` or `removing`.
+    pub state: String,
+    /// Seconds, as last granted.
+    pub lease_time: u64,
+    /// Seconds until it ends.
+    pub lease_left: u64,
+    /// Whether the data path was found to hold it; nothing when it could not be asked.
+    pub installed: Option<bool>,
+}
+
+/// Use of a public address, in ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The public address.
+    pub address: Ipv4Addr,
+    /// May be leased.
+    pub leasable: u32,
+    /// Held by hosts.
+    pub leased: u32,
+    /// Freed a short time ago.
+    pub resting: u32,
+    /// Free.
+    pub free: u32,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The protocol's events.
+    pub events: Events,
+    /// The data path; nothing when it could not be asked.
+    pub datapath: Option<Stats>,
+}
+
+/// The protocol's events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Messages that came, whatever was in them.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Hosts registered.
+    pub registered: u64,
+    /// Registrations ended.
+    pub unregistered: u64,
+    /// Bindings granted.
+    pub bound: u64,
+    /// Leases extended.
+    pub extended: u64,
+    /// Bindings ended.
+    pub unbound: u64,
+    /// Requests refused, by the name of the error.
+    pub refused: std::collections::BTreeMap<String, u64>,
+    /// Changes that the data path did not do.
+    pub datapath_failures: u64,
+}
+
+impl From<&machine::PoolView> for Pool {
+    fn from(view: &machine::PoolView) -> Self {
+        Self {
+            address: view.address,
+            leasable: view.leasable,
+            leased: view.leased,
+            resting: view.resting,
+            free: view.free,
+        }
+    }
+}
+
+impl Client {
+    /// As the machine sees it; `installed` asks the data path.
+    pub(crate) fn new(
+        view: &machine::ClientView,
+        installed: impl Fn(&machine::Rule) -> Option<bool>,
+    ) -> Self {
+        let binding = |binding: &machine::BindingView| {
+            let rule = machine::Rule {
+                client_id: view.client_id,
+                bind_id: binding.bind_id,
+                host: view.host,
+                address: binding.address,
+                ports: binding.ports.clone(),
+                tunnel: binding.tunnel,
+            };
+            Binding {
+                bind_id: binding.bind_id.0,
+                address: binding.address,
+                ports: ascending(&binding.ports),
+                tunnel: binding.tunnel.to_string(),
+                listen: binding.listen,
+                state: match binding.state {
+                    machine::BindingState::Installing => "installing",
+                    machine::BindingState::Active => "active",
+                    machine::BindingState::Removing => "removing",
+                }
+                .to_owned(),
+                lease_time: seconds(binding.lease_time),
+                lease_left: seconds(binding.lease_left),
+                installed: installed(&rule),
+            }
+        };
+        Self {
+            client_id: view.client_id.0,
+            host: view.host,
+            transport: match view.transport {
+                machine::TransportKind::Udp => "udp",
+                machine::TransportKind::Tcp => "tcp",
+            }
+            .to_owned(),
+            state: match view.state {
+                machine::ClientState::Registered => "registered",
+                machine::ClientState::Assigned => "assigned",
+            }
+            .to_owned(),
+            lease_left: seconds(view.lease_left),
+            registered_for: view.registered_for.as_secs(),
+            bindings: view.bindings.iter().map(binding).collect(),
+        }
+    }
+}
+
+/// To the nearest second: a lease of 600 that was just given has 600 left, not 599.
+fn seconds(duration: Duration) -> u64 {
+    duration.saturating_add(Duration::from_millis(500)).as_secs()
+}
+
+fn ascending(ports: &Ports) -> Vec<u16> {
+    let mut ports: Vec<u16> = ports.iter().collect();
+    ports.sort_unstable();
+    ports
+}

@@ -1,0 +1,119 @@
+//! What forwards packets. The protocol machine says which [`Rule`]s must hold; a [`Datapath`] makes it so.
+//!
+//! The contract, the same for every implementation:
+//! - `install` answers `Ok` only when packets are forwarded as the rule says, and on an error nothing of the rule holds;
+//! - `install` never takes a port away from another host: that would be two holders of one port, and is an error;
+//! - `remove` answers `Ok` when nothing of the rule holds any more, also when it did not before;
+//! - `close` leaves no program, device, rule or queueing discipline behind.
+
+pub mod ebpf;
+pub mod fake;
+
+use std::future::Future;
+use std::io;
+use std::net::Ipv4Addr;
+
+use rsip_proto::gateway::Rule;
+use rsip_proto::wire::TunnelType;
+use rsip_sys::tc::EbpfError;
+use serde::{Deserialize, Serialize};
+
+/// Forwards packets between hosts and the public realm.
+pub trait Datapath {
+    /// What it is, in a word, for logs and status.
+    fn name(&self) -> &'static str;
+
+    /// Makes the rule hold.
+    ///
+    /// # Errors
+    /// Then nothing of the rule holds.
+    fn install(&mut self, rule: &Rule) -> Result<(), DatapathError>;
+
+    /// Makes the rule not hold.
+    ///
+    /// # Errors
+    /// Then some of it may still hold; it can be tried again.
+    fn remove(&mut self, rule: &Rule) -> Result<(), DatapathError>;
+
+    /// Whether the whole rule holds, asked from where packets are forwarded and not from memory.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn holds(&self, rule: &Rule) -> Result<bool, DatapathError>;
+
+    /// What was forwarded and dropped since the start.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn stats(&self) -> Result<Stats, DatapathError>;
+
+    /// Ends it.
+    fn close(self) -> impl Future<Output = Result<(), DatapathError>>;
+}
+
+/// Why the data path cannot do what it is told.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The programs, or their places at the interfaces.
+    #[error(transparent)]
+    Ebpf(#[from] EbpfError),
+    /// A map did not take or give a value.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// Why.
+        source: Box<aya::maps::MapError>,
+    },
+    /// Not one of the pool's addresses.
+    #[error("{0} is not an address of the pool")]
+    ForeignAddress(Ipv4Addr),
+    /// No tunnels of this type here.
+    #[error("this data path has no {0} tunnels")]
+    Tunnel(TunnelType),
+    /// Another host holds the port: the one thing that must never be.
+    #[error("port {port} of {address} is held by {holder}")]
+    Held {
+        /// The public address.
+        address: Ipv4Addr,
+        /// The port.
+        port: u16,
+        /// Who holds it.
+        holder: Ipv4Addr,
+    },
+    /// Something else of the system.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+/// What was forwarded and dropped. Packets, and bytes of inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Packets sent to hosts.
+    pub inward_packets: u64,
+    /// Their bytes.
+    pub inward_bytes: u64,
+    /// Packets sent to the public realm.
+    pub outward_packets: u64,
+    /// Their bytes.
+    pub outward_bytes: u64,
+    /// Dropped: the host does not hold the source address and port.
+    pub bad_source: u64,
+    /// Dropped: truncated or contradictory.
+    pub malformed: u64,
+    /// Dropped: time to live used up.
+    pub ttl_exceeded: u64,
+    /// Dropped: a protocol or fragment that belongs to no holder.
+    pub unsupported: u64,
+    /// Dropped: the kernel would not encapsulate or redirect.
+    pub failed: u64,
+    /// Dropped: too big for the tunnel.
+    pub too_big: u64,
+    /// Dropped: from outside with an impossible source address.
+    pub martian: u64,
+}

@@ -1,0 +1,282 @@
+//! What the configuration means on this system: names become interfaces, defaults become addresses. A value computed
+//! from two values, so that it is tested without interfaces.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
+
+use rsip_proto::gateway::GatewayConfig;
+use rsip_proto::pool::PoolConfig;
+use rsip_sys::netlink::{InterfaceAddress, Link, Netlink, NetlinkError};
+use rsip_sys::sysctl;
+
+use crate::config::{Config, ConfigError, Problem, Settings, network_of};
+use crate::datapath::ebpf::Site;
+
+/// The sysctl that names the gateway's own ephemeral ports.
+const LOCAL_PORTS: &str = "net.ipv4.ip_local_port_range";
+/// The sysctl that takes ports out of it.
+const LOCAL_RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+
+/// What was looked up.
+#[derive(Clone, Debug, Default)]
+pub struct System {
+    /// All interfaces.
+    pub links: Vec<Link>,
+    /// All IPv4 addresses.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Ports that the kernel chooses for the gateway's own sockets; nothing when it does not tell.
+    pub local_ports: Option<RangeInclusive<u16>>,
+    /// Ports that it does not choose all the same.
+    pub local_reserved: Vec<RangeInclusive<u16>>,
+}
+
+impl System {
+    /// Looks at the network namespace of `netlink`.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub async fn observe(netlink: &Netlink) -> Result<Self, NetlinkError> {
+        let local_ports = sysctl::read(LOCAL_PORTS).ok().and_then(|text| {
+            let (first, last) = text.split_once(|c: char| c.is_whitespace())?;
+            Some(first.parse().ok()?..=last.trim().parse().ok()?)
+        });
+        let local_reserved = sysctl::read(LOCAL_RESERVED).unwrap_or_default();
+        let local_reserved = local_reserved.split(',').filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+        });
+        Ok(Self {
+            links: netlink.links().await?,
+            addresses: netlink.addresses().await?,
+            local_ports,
+            local_reserved: local_reserved.collect(),
+        })
+    }
+
+    fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &InterfaceAddress> {
+        self.addresses.iter().filter(move |address| address.index == link.index)
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where packets are forwarded.
+    pub site: Site,
+    /// What the protocol machine is told.
+    pub gateway: GatewayConfig,
+    /// Where hosts find the service.
+    pub listen: SocketAddrV4,
+    /// What will probably not work as meant, each with its cure.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Puts both together.
+    ///
+    /// # Errors
+    /// What of the configuration cannot be on this system.
+    pub fn new(config: &Config, system: &System) -> Result<Self, ConfigError> {
+        let settings = &config.settings;
+        let mut problems = Vec::new();
+        let internal = interface(config, system, "INT_IF", &settings.int_if, &mut problems);
+        let external = interface(config, system, "EXT_IF", &settings.ext_if, &mut problems);
+        let own = internal.and_then(|link| {
+            let own = system.addresses_of(link).next();
+            if own.is_none() {
+                problems.push(config.problem(
+                    "INT_IF",
+                    format!("{} has no IPv4 address", link.name),
+                    format!(
+                        "give it the one that hosts know as their gateway: `ip addr add ADDRESS/24 dev {}`",
+                        link.name
+                    ),
+                ));
+            }
+            own
+        });
+        let pool = external.and_then(|link| match &settings.pool {
+            Some(pool) => Some(pool.clone()),
+            None => match system.addresses_of(link).next() {
+                Some(first) => Some(vec![first.address]),
+                None => {
+                    problems.push(config.problem(
+                        "EXT_IF",
+                        format!("{} has no IPv4 address, and POOL is not set", link.name),
+                        format!(
+                            "give it a public address (`ip addr add ADDRESS/24 dev {}`), or set POOL",
+                            link.name
+                        ),
+                    ));
+                    None
+                }
+            },
+        });
+        if let (Some(own), Some(pool)) = (own, &pool)
+            && pool.contains(&own.address)
+        {
+            let key = if settings.pool.is_some() { "POOL" } else { "EXT_IF" };
+            problems.push(config.problem(
+                key,
+                format!("{} is the gateway's own address on the internal network", own.address),
+                "lease public addresses only".to_owned(),
+            ));
+        }
+        let (Some(internal), Some(external), Some(own), Some(pool), true) =
+            (internal, external, own, pool, problems.is_empty())
+        else {
+            return Err(ConfigError::new(&config.file, problems));
+        };
+        let private_nets = settings.private_nets.clone().unwrap_or_else(|| {
+            let network = |a: &InterfaceAddress| (network_of(a.address, a.prefix_length), a.prefix_length);
+            system.addresses_of(internal).map(network).collect()
+        });
+        let mut warnings = interface_warnings(&[internal, external]);
+        warnings.extend(mtu_warnings(settings, internal));
+        warnings.extend(pool_warnings(&pool, external, system));
+        warnings.extend(port_warning(settings, &pool, system));
+        Ok(Self {
+            site: Site {
+                internal: internal.clone(),
+                external: external.clone(),
+                internal_address: own.address,
+                internal_mtu: settings.mtu.map_or(internal.mtu, u32::from),
+                pool: pool.clone(),
+            },
+            gateway: gateway_config(settings, pool, private_nets),
+            listen: SocketAddrV4::new(own.address, settings.port),
+            warnings,
+        })
+    }
+}
+
+fn gateway_config(
+    settings: &Settings,
+    pool: Vec<Ipv4Addr>,
+    private_nets: Vec<(Ipv4Addr, u8)>,
+) -> GatewayConfig {
+    let pool = PoolConfig {
+        addresses: pool,
+        port_range: settings.port_range.clone(),
+        listen_range: settings.listen_range.clone(),
+        reserved: settings.reserved_ports.clone(),
+        rest: settings.rest_time,
+    };
+    GatewayConfig {
+        max_clients: settings.max_clients,
+        max_ports_per_client: settings.max_ports_per_client,
+        lease_time: settings.lease_time,
+        max_lease_time: settings.max_lease_time,
+        flow_policy: settings.flow_policy,
+        tunnel_types: settings.tunnel.clone(),
+        private_nets,
+        listen: settings.listen,
+        ..GatewayConfig::new(pool)
+    }
+}
+
+fn interface<'a>(
+    config: &Config,
+    system: &'a System,
+    key: &'static str,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a Link> {
+    let found = system.links.iter().find(|link| link.name == name);
+    match found {
+        None => {
+            let names: Vec<_> = system.links.iter().map(|link| link.name.as_str()).collect();
+            problems.push(config.problem(
+                key,
+                format!("there is no interface {name:?} in this network namespace"),
+                format!("there are {}", names.join(", ")),
+            ));
+            None
+        }
+        Some(link) if link.loopback => {
+            problems.push(config.problem(
+                key,
+                format!("{name} is the loopback interface, and nobody is behind it"),
+                "name the interface that leads to the hosts".to_owned(),
+            ));
+            None
+        }
+        found => found,
+    }
+}
+
+fn interface_warnings(links: &[&Link]) -> Vec<String> {
+    let down = links.iter().filter(|link| !link.up);
+    down.map(|link| format!("interface {name} is down: `ip link set {name} up`", name = link.name)).collect()
+}
+
+fn mtu_warnings(settings: &Settings, internal: &Link) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(mtu) = settings.mtu
+        && u32::from(mtu) > internal.mtu
+    {
+        warnings.push(format!(
+            "MTU {mtu} is larger than that of {name}, {has}: packets to hosts will be lost; leave MTU out, or `ip link \
+             set {name} mtu {mtu}`",
+            name = internal.name,
+            has = internal.mtu
+        ));
+    }
+    let mtu = settings.mtu.map_or(internal.mtu, u32::from);
+    if mtu < 1280 {
+        warnings.push(format!(
+            "an MTU of {mtu} leaves {} bytes in the tunnel, which some programs cannot live with: use 1280 or more",
+            mtu.saturating_sub(20)
+        ));
+    }
+    warnings
+}
+
+fn pool_warnings(pool: &[Ipv4Addr], external: &Link, system: &System) -> Vec<String> {
+    let foreign = pool.iter().filter(|address| !system.addresses.iter().any(|own| own.address == **address));
+    foreign
+        .map(|address| {
+            format!(
+                "POOL address {address} is on no interface of this gateway: unless it is routed here nobody outside \
+                 will find it; `ip addr add {address}/32 dev {}`",
+                external.name
+            )
+        })
+        .collect()
+}
+
+/// The gateway's own connections from an address that it leases may get a leased port as source port.
+fn port_warning(settings: &Settings, pool: &[Ipv4Addr], system: &System) -> Option<String> {
+    let local = system.local_ports.clone()?;
+    if !system.addresses.iter().any(|own| pool.contains(&own.address)) {
+        return None;
+    }
+    let ranges = [("PORT_RANGE", &settings.port_range), ("LISTEN_RANGE", &settings.listen_range)];
+    let conflicts = |range: &RangeInclusive<u16>| {
+        local.clone().any(|port| {
+            range.contains(&port)
+                && settings.reserved_ports.binary_search(&port).is_err()
+                && !system.local_reserved.iter().any(|reserved| reserved.contains(&port))
+        })
+    };
+    let overlapping: Vec<_> = ranges.iter().filter(|(_, range)| conflicts(range)).collect();
+    let highest = overlapping.iter().map(|(_, range)| *range.end()).max()?;
+    let names: Vec<_> =
+        overlapping.iter().map(|(name, range)| format!("{name} {}-{}", range.start(), range.end())).collect();
+    let cure = if highest <= 60000 {
+        format!("`sysctl -w {LOCAL_PORTS}=\"{} 65535\"`", highest.max(32767) + 1)
+    } else {
+        format!(
+            "`sysctl -w {LOCAL_RESERVED}={}-{}`, or a smaller range",
+            settings.port_range.start(),
+            settings.port_range.end()
+        )
+    };
+    Some(format!(
+        "Conflict with the local ports: {LOCAL_PORTS} {}-{} overlaps {}: the gateway's own connections may lose to \
+         leases; {cure}",
+        local.start(),
+        local.end(),
+        names.join(" and ")
+    ))
+}
