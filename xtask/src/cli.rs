@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{ebpf, setup, toolchain::Toolchain, workspace::Workspace};
+use crate::{demo, ebpf, lint, setup, test, toolchain::Toolchain, workspace::Workspace};
 
 /// Sets up, builds and tests RSIP.
 #[derive(Debug, Parser)]
@@ -30,6 +30,40 @@ enum Verb {
     /// Build the eBPF programs into target/bpf, where the daemons' builds pick them up.
     #[command(after_help = "Example:\n  cargo xtask build-ebpf && cargo build")]
     BuildEbpf,
+    /// Run the demonstration: a lab on this machine in which an unmodified Apache gets port 80 of the gateway.
+    ///
+    /// Sets up and builds what is missing first. Takes root. The exit code says whether every step held.
+    #[command(
+        after_help = "Example:\n  cargo xtask demo\n  cargo xtask demo --keep    # leaves the lab up and \
+                            says how to enter it"
+    )]
+    Demo {
+        /// Options of the demonstration itself, such as --keep.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<String>,
+    },
+    /// Run every test: outside the lab, then in the lab as root; then see whether anything was left behind.
+    ///
+    /// Sets up and builds what is missing first. A test that is left out fails the run.
+    #[command(after_help = "Example:\n  cargo xtask test\n  cargo xtask test --unit            # needs no \
+                            root\n  cargo xtask test --lab apache      # lab tests with \"apache\" in their \
+                            names\n  cargo xtask test --lab apache -- --nocapture")]
+    Test {
+        /// Only the tests outside the lab.
+        #[arg(long, conflicts_with = "lab")]
+        unit: bool,
+        /// Only the tests in the lab.
+        #[arg(long)]
+        lab: bool,
+        /// Only tests with this in their names.
+        filters: Vec<String>,
+        /// Passed on to the test programs.
+        #[arg(last = true, value_name = "ARG")]
+        arguments: Vec<String>,
+    },
+    /// Check without running: format, architecture, clippy, documentation.
+    #[command(after_help = "Example:\n  cargo xtask lint")]
+    Lint,
 }
 
 impl Cli {
@@ -42,6 +76,47 @@ impl Cli {
             }
             Verb::Setup { no_packages: false } => setup::all(&workspace),
             Verb::BuildEbpf => ebpf::build(&workspace),
+            Verb::Demo { arguments } => demo::run(&workspace, &arguments),
+            Verb::Test { unit, lab, filters, arguments } => {
+                test::run(&workspace, &test::Choice { unit, lab, filters, arguments })
+            }
+            Verb::Lint => lint::run(&workspace),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn is_a_sound_command_line() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn hands_options_of_the_demo_on() {
+        let cli = Cli::try_parse_from(["xtask", "demo", "--keep", "--verbose"]).unwrap();
+        assert!(matches!(cli.verb, Verb::Demo { arguments } if arguments == ["--keep", "--verbose"]));
+    }
+
+    #[test]
+    fn tells_filters_from_arguments_of_the_test_programs() {
+        let cli = Cli::try_parse_from(["xtask", "test", "--lab", "apache", "--", "--nocapture"]).unwrap();
+        assert!(matches!(
+            cli.verb,
+            Verb::Test { unit: false, lab: true, filters, arguments }
+                if filters == ["apache"] && arguments == ["--nocapture"]
+        ));
+    }
+
+    #[test]
+    fn shows_an_example_for_each_verb() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("cargo xtask {}", verb.get_name())), "{}", verb.get_name());
         }
     }
 }

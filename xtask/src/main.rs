@@ -2,12 +2,19 @@
 //! demo, the tests and the checks, each from a fresh clone with nothing prepared.
 //!
 //! One file per verb (`setup/`, `ebpf`, `test`, `lint`, `demo`); `exec` runs programs, `workspace` knows the places,
-//! `toolchain` knows the Rust compiler, `leaks` compares the machine before and after, `tidy` holds the architecture.
+//! `toolchain` knows the Rust compiler, `tally` counts tests, `leaks` compares the machine
+//! before and after, `tidy` holds the architecture.
 
 mod cli;
+mod demo;
 mod ebpf;
 mod exec;
+mod leaks;
+mod lint;
 mod setup;
+mod tally;
+mod test;
+mod tidy;
 mod toolchain;
 mod workspace;
 

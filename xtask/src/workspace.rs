@@ -47,11 +47,12 @@ impl Workspace {
         self.root.join("target/bpf-build")
     }
 
-    /// Cargo's target folder for everything else.
-    pub(crate) fn target(&self) -> PathBuf {
-        match std::env::var_os("CARGO_TARGET_DIR") {
+    /// Where cargo puts the daemons and the lab's programs.
+    pub(crate) fn programs(&self) -> PathBuf {
+        let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => self.root.join(dir),
             None => self.root.join("target"),
-        }
+        };
+        target.join("debug")
     }
 }

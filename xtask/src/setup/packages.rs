@@ -15,7 +15,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// A package, known by a program that only it brings.
+/// A package, known by a program that only it brings (with its full path where the lab starts it by that).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Package {
     name: &'static str,
@@ -29,22 +29,30 @@ const fn tool(name: &'static str, program: &'static str, why: &'static str) -> P
     Package { name, program, service: None, why }
 }
 
+const fn server(
+    name: &'static str,
+    program: &'static str,
+    service: &'static str,
+    why: &'static str,
+) -> Package {
+    Package { name, program, service: Some(service), why }
+}
+
 /// Everything that demo and tests start and that is not built here.
-const PACKAGES: [Package; 9] = [
-    Package {
-        name: "apache2",
-        program: "apache2ctl",
-        service: Some("apache2"),
-        why: "the server that gets port 80, as Debian ships it",
-    },
-    tool("bpftool", "bpftool", "sees what is loaded and attached"),
+const PACKAGES: [Package; 13] = [
+    server("apache2", "apache2ctl", "apache2", "the server that gets port 80, as Debian ships it"),
+    tool("bpftool", "bpftool", "sees what is loaded and attached, before and after"),
     tool("curl", "curl", "the client on the internet host"),
     tool("iproute2", "ip", "network namespaces, addresses and routes of the lab"),
-    tool("iputils-ping", "ping", "reaches through the tunnel"),
+    tool("iputils-ping", "ping", "reaches through the lab's wires"),
+    tool("netcat-openbsd", "nc.openbsd", "a server that takes a single connection"),
     tool("nftables", "nft", "compares the rule sets before and after"),
+    server("nginx", "nginx", "nginx", "a server with one socket for IPv4 and one for IPv6"),
+    server("openssh-server", "sshd", "ssh", "a server that takes one process per connection"),
     tool("procps", "sysctl", "kernel settings of the lab's hosts"),
-    tool("python3", "python3", "small servers and clients that bind in many ways"),
-    tool("tcpdump", "tcpdump", "packets on the lab's wires"),
+    tool("python3", "/usr/bin/python3", "small servers and clients that bind in many ways"),
+    tool("socat", "socat", "a server on IPv4 alone"),
+    tool("tshark", "tshark", "packets on the lab's wires"),
 ];
 
 /// Installs what is missing.

@@ -1,0 +1,156 @@
+//! `cargo xtask test`: everything that can fail, from a fresh clone, with one summary at the end.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    ebpf,
+    exec::{self, Step},
+    leaks::Snapshot,
+    setup,
+    tally::Tally,
+    workspace::Workspace,
+};
+
+/// Which tests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    /// Only those outside the lab, which need no root.
+    pub(crate) unit: bool,
+    /// Only those in the lab.
+    pub(crate) lab: bool,
+    /// Parts of names; none: all.
+    pub(crate) filters: Vec<String>,
+    /// Passed on to the test programs.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Runs the chosen tests; an error if one failed, was left out, or left something behind on the machine.
+pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
+    if !choice.unit {
+        if !exec::is_root() {
+            bail!(
+                "the lab's tests make network namespaces, cgroups and eBPF programs, which takes root: run \
+                 `cargo xtask test` as root, or those that need no root with `cargo xtask test --unit`"
+            );
+        }
+        setup::all(workspace)?;
+        // Embedded by the daemons, so before anything that builds them.
+        ebpf::build(workspace)?;
+    }
+    let mut parts = Vec::new();
+    if !choice.lab {
+        parts.push(("outside the lab", unit(workspace, choice)?));
+    }
+    let mut left = Vec::new();
+    if !choice.unit {
+        build_programs(workspace)?;
+        let programs = workspace.programs();
+        let before = Snapshot::take(&programs);
+        parts.push(("in the lab", lab(workspace, choice, &programs)?));
+        left = before.differences(&programs);
+    }
+    summarise(&parts, &left)
+}
+
+/// Builds the daemons and the lab's own programs.
+pub(crate) fn build_programs(workspace: &Workspace) -> Result<()> {
+    let step = Step::start("building the daemons and the lab", "2 min the first time");
+    let mut command = exec::cargo();
+    command.current_dir(workspace.root()).args(["build", "--workspace", "--exclude", "rsip-ebpf", "--bins"]);
+    exec::run(&mut command).context("the workspace does not build")?;
+    step.done("built");
+    Ok(())
+}
+
+fn unit(workspace: &Workspace, choice: &Choice) -> Result<Tally> {
+    let step =
+        Step::start("tests outside the lab: codec, state machines, daemons' parts", "3 min the first time");
+    let mut command = cargo_test(workspace);
+    command
+        .args(["--workspace", "--exclude", "rsip-lab"])
+        .arg("--")
+        .args(&choice.filters)
+        .args(&choice.arguments);
+    let tally = Tally::of(&mut command)?;
+    step.done("all have run");
+    Ok(tally)
+}
+
+fn lab(workspace: &Workspace, choice: &Choice, programs: &Path) -> Result<Tally> {
+    let step = Step::start("tests in the lab: real programs in network namespaces", "some minutes");
+    let mut command = cargo_test(workspace);
+    command
+        .args(["--package", "rsip-lab"])
+        // One after the other: they share the machine's cgroup tree and its load.
+        .args(["--", "--test-threads=1"])
+        .args(&choice.filters)
+        .args(&choice.arguments)
+        .env("RSIP_BIN_DIR", programs);
+    let tally = Tally::of(&mut command)?;
+    step.done("all have run");
+    Ok(tally)
+}
+
+fn cargo_test(workspace: &Workspace) -> std::process::Command {
+    let mut command = exec::cargo();
+    command.current_dir(workspace.root()).args(["test", "--no-fail-fast"]);
+    command
+}
+
+fn summarise(parts: &[(&str, Tally)], left: &[String]) -> Result<()> {
+    println!("\n==> summary");
+    for (name, tally) in parts {
+        println!(
+            "    {name}: {} passed, {} failed, {} left out, in {} s{}",
+            tally.passed,
+            tally.failed,
+            tally.ignored,
+            tally.took.as_secs(),
+            if tally.ended_well || tally.failed > 0 {
+                ""
+            } else {
+                "; a test program did not build or crashed"
+            },
+        );
+        for failure in &tally.failures {
+            println!("        failed: {failure}");
+        }
+    }
+    for line in left {
+        println!("    {line}");
+    }
+    let passed: usize = parts.iter().map(|(_, tally)| tally.passed).sum();
+    let failed: usize = parts.iter().map(|(_, tally)| tally.failed).sum();
+    let good = parts.iter().all(|(_, tally)| tally.is_good());
+    // Kept apart from the rest, in the words that tools look for.
+    println!("\n{passed} passed, {failed} failed");
+    if !good {
+        bail!("not all tests passed");
+    }
+    if !left.is_empty() {
+        bail!("the tests left {} things behind on this machine", left.len());
+    }
+    if passed == 0 {
+        bail!("no test has that in its name");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(passed: usize, failed: usize) -> Tally {
+        Tally { passed, failed, ended_well: failed == 0, ..Tally::default() }
+    }
+
+    #[test]
+    fn is_content_only_when_all_passed_and_nothing_stayed() {
+        assert!(summarise(&[("a", tally(3, 0)), ("b", tally(0, 0))], &[]).is_ok());
+        assert!(summarise(&[("a", tally(3, 0)), ("b", tally(2, 1))], &[]).is_err());
+        assert!(summarise(&[("a", tally(3, 0))], &["device".to_owned()]).is_err());
+        assert!(summarise(&[("a", tally(0, 0))], &[]).is_err(), "a filter that no test matches");
+    }
+}
