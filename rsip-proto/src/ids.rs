@@ -52,3 +52,15 @@ impl fmt::Display for MessageCounter {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_skip_zero_when_they_wrap() {
+        assert_eq!(MessageCounter::FIRST.next(), MessageCounter(2));
+        assert_eq!(MessageCounter(u32::MAX - 1).next(), MessageCounter(u32::MAX));
+        assert_eq!(MessageCounter(u32::MAX).next(), MessageCounter::FIRST);
+    }
+}

@@ -25,4 +25,6 @@ pub mod gateway;
 pub mod host;
 pub mod ids;
 pub mod pool;
+#[cfg(feature = "testing")]
+pub mod strategies;
 pub mod wire;

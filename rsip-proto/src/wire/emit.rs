@@ -63,7 +63,6 @@ impl Message {
         for (_, param) in &params {
             param.emit(&mut out);
         }
-        debug_assert_eq!(out.len(), length, "buffer_len and emit agree");
         Ok(out)
     }
 

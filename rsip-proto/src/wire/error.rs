@@ -236,12 +236,10 @@ impl ParseError {
         }
     }
 
-    /// Whether a gateway may answer at all: not what may be an ERROR_RESPONSE, or two gateways (or a gateway and an
-    /// echo service) would answer each other for ever. "There are no error conditions that can be caused by an
-    /// ERROR_RESPONSE" (RFC 3103 section 9.1.3).
+    /// Whether a gateway may answer at all: not what may be a broken ERROR_RESPONSE, see [`MessageType::is_answerable`].
     #[must_use]
     pub fn is_answerable(&self) -> bool {
-        self.message_type() != Some(MessageType::ErrorResponse)
+        self.message_type().is_none_or(MessageType::is_answerable)
     }
 
     /// The message type, where it is a known one.

@@ -18,7 +18,8 @@
 //! # What holds
 //!
 //! - Nothing here panics, whatever the bytes. What is allocated is bounded by the bytes that are there.
-//! - What [`Message::parse`] accepts, [`Message::encode`] can write, and parsing that gives the same message.
+//! - What [`Message::parse`] accepts, [`Message::encode`] can write, and parsing that gives the same message. (But one-byte
+//!   Indicators are written as two bytes, so a QUERY full of them may get longer than a message can be.)
 //! - What [`Message::encode`] writes, [`Message::parse`] accepts, and gives the same message; except that a
 //!   QUERY_REQUEST's tuples have no `local`, and that an `Other` value with a defined number comes back as what that
 //!   number means.

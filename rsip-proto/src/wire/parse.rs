@@ -25,8 +25,9 @@ struct Located {
 impl Message {
     /// Reads exactly one message: a datagram, or what a [`super::Framer`] gave.
     ///
-    /// Whatever this accepts, [`Message::encode`] can write. Vendor-specific parameters are passed over (RFC 3103 section
-    /// 8.12); remote ports of don't care with a number of 0, which others send, become [`Ports::ANY`].
+    /// Vendor-specific parameters are passed over wherever they stand (RFC 3103 section 8.12). Remote ports of don't care
+    /// with a number of 0, which others send, become [`Ports::ANY`]. 0.0.0.0 and port 0 stay what they are: where they mean
+    /// don't care is for the caller to know.
     ///
     /// # Errors
     ///

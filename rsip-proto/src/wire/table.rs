@@ -30,7 +30,15 @@ numbered! {
 pub const ASSIGN_REQUEST_RSIPSEC: u8 = 22;
 
 impl MessageType {
-    /// Whether only gateways send it (RFC 3103 appendix B).
+    /// Whether a gateway may answer it at all, be it with an error. Not an ERROR_RESPONSE: "there are no error conditions
+    /// that can be caused by an ERROR_RESPONSE" (RFC 3103 section 9.1.3), and two gateways, or a gateway and an echo
+    /// service, would answer each other for ever.
+    #[must_use]
+    pub const fn is_answerable(self) -> bool {
+        !matches!(self, Self::ErrorResponse)
+    }
+
+    /// Whether only gateways send it (RFC 3103 appendix B). To a gateway it is error 206.
     #[must_use]
     pub const fn is_response(self) -> bool {
         match self {

@@ -1,0 +1,8 @@
+//! The codec from outside: vectors both ways, every error, properties, framing.
+
+mod errors;
+mod framer;
+mod hex;
+mod properties;
+mod refusals;
+mod vectors;
