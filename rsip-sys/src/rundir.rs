@@ -87,21 +87,21 @@ impl RunDirError {
     }
 }
 
-/// Where `program` keeps its files in the network namespace of this process.
+/// Where `program` keeps its files in the network namespace of the calling thread.
 ///
 /// # Errors
 /// When /proc is not there.
 pub fn default_path(program: &str) -> Result<PathBuf, RunDirError> {
-    const OURS: &str = "/proc/self/ns/net";
+    const OURS: &str = "/proc/thread-self/ns/net";
     let ours = fs::metadata(OURS).map_err(RunDirError::io("look at", Path::new(OURS)))?;
     let base = Path::new("/run").join(program);
-    match fs::metadata("/proc/1/ns/net") {
-        Ok(first) if (first.dev(), first.ino()) != (ours.dev(), ours.ino()) => {
-            Ok(base.join(format!("netns-{}", ours.ino())))
-        }
-        // Not allowed to look at PID 1: then not root either, and nothing in there could be used anyway.
-        Ok(_) | Err(_) => Ok(base),
-    }
+    let is_first = match fs::metadata("/proc/1/ns/net") {
+        Ok(first) => (first.dev(), first.ino()) == (ours.dev(), ours.ino()),
+        // Even root may be kept from looking at PID 1 (security modules, user namespaces): then every network namespace
+        // has its own folder, which is what matters. Others than root can use nothing in there anyway.
+        Err(_) => !nix::unistd::geteuid().is_root(),
+    };
+    Ok(if is_first { base } else { base.join(format!("netns-{}", ours.ino())) })
 }
 
 /// A run directory that this process holds. Dropping it removes the lock and the control socket, and the directory
@@ -253,6 +253,21 @@ mod tests {
         drop(held);
         assert!(!path.exists(), "removed when empty");
         drop(RunDir::claim(&path).unwrap());
+    }
+
+    #[test]
+    fn every_network_namespace_has_its_own() {
+        let here = default_path("program").unwrap();
+        assert_eq!(here, default_path("program").unwrap());
+        assert!(here.starts_with("/run/program"));
+        let there = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+            default_path("program").unwrap()
+        })
+        .join()
+        .unwrap();
+        assert!(there.starts_with("/run/program"));
+        assert_ne!(here, there);
     }
 
     #[test]
