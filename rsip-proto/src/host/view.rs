@@ -1,8 +1,11 @@
 //! What the status shows: values, taken at one moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::host::{BindingKind, HostBinding};
+use crate::host::binding::{Slot, State, Target};
+use crate::host::link::Link;
+use crate::host::registration::Registration;
+use crate::host::{BindingKind, Host, HostBinding};
 use crate::ids::ClientId;
 use crate::wire::{ErrorCode, FlowPolicy, Ports, RsipMethod, TunnelType};
 
@@ -91,4 +94,79 @@ pub struct HostView {
     pub bindings: Vec<BindingView>,
     /// What is wanted and not held.
     pub pending: Vec<PendingView>,
+}
+
+impl Host {
+    /// The state, for people.
+    #[must_use]
+    pub fn view(&self, now: Instant) -> HostView {
+        let held = match &self.registration {
+            Registration::Held(held) => Some(held),
+            Registration::None { .. } => None,
+        };
+        let mut bindings: Vec<BindingView> =
+            self.table.iter().filter_map(|(_, slot)| binding_view(slot, now)).collect();
+        bindings
+            .sort_by_key(|view| (view.binding.kind != BindingKind::Block, view.binding.ports.iter().next()));
+        let block = self.table.iter().filter(|(_, slot)| slot.target == Target::Block);
+        HostView {
+            gateway: self.gateway_state(),
+            client_id: self.client_id(),
+            lease_time: held.map(|held| held.lease_time),
+            lease_left: held.map(|held| held.expires_at.saturating_duration_since(now)),
+            flow_policy: held.and_then(|held| held.flow_policy),
+            methods: held.map(|held| held.methods.clone()).unwrap_or_default(),
+            tunnel_types: held.map(|held| held.tunnel_types.clone()).unwrap_or_default(),
+            block_size: block.map(|(_, slot)| slot.size).min().unwrap_or(self.config.block_size),
+            bindings,
+            pending: self.table.iter().filter_map(|(_, slot)| pending_view(slot, now)).collect(),
+        }
+    }
+
+    fn gateway_state(&self) -> GatewayState {
+        let confirmed = matches!(&self.registration, Registration::Held(held) if held.announced);
+        match self.link {
+            _ if self.stopped => GatewayState::Stopped,
+            _ if self.leaving.is_some() => GatewayState::Stopping,
+            Link::Closed => GatewayState::Idle,
+            _ if self.unreachable => GatewayState::Unreachable,
+            Link::Connecting { .. } | Link::Down { .. } => GatewayState::Connecting,
+            Link::Up { .. } if confirmed => GatewayState::Registered,
+            Link::Up { .. } => self.refused.map_or(GatewayState::Registering, GatewayState::Refused),
+        }
+    }
+}
+
+fn binding_view(slot: &Slot, now: Instant) -> Option<BindingView> {
+    let lease = slot.lease()?;
+    let state = match &slot.state {
+        State::Resumed(_) => BindingState::Resumed,
+        State::Installing { .. } => BindingState::Installing,
+        State::InUse { lost: true, .. } => BindingState::Renewing,
+        State::InUse { lost: false, .. } if slot.wanted() => BindingState::InUse,
+        State::InUse { lost: false, .. } | State::Freeing { .. } => BindingState::Releasing,
+        State::Asking | State::Waiting { .. } => return None,
+    };
+    Some(BindingView {
+        binding: lease.binding.clone(),
+        state,
+        lease_time: lease.time,
+        lease_left: lease.expires_at.saturating_duration_since(now),
+    })
+}
+
+fn pending_view(slot: &Slot, now: Instant) -> Option<PendingView> {
+    let retry_in = match &slot.state {
+        State::Asking => None,
+        State::Waiting { retry_at } => Some(retry_at.saturating_duration_since(now)),
+        State::Resumed(_) | State::Installing { .. } | State::InUse { .. } | State::Freeing { .. } => {
+            return None;
+        }
+    };
+    let ports = match slot.target {
+        Target::Port(port) => Ports::single(port),
+        Target::Block => Ports::DontCare { count: slot.size },
+        Target::Stray => return None,
+    };
+    slot.wanted().then(|| PendingView { kind: slot.kind(), ports, refused: slot.refused, retry_in })
 }

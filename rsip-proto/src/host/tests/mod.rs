@@ -1,0 +1,268 @@
+//! Dialogues with virtual time.
+
+mod basics;
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::host::{
+    BindingKind, DenyReason, Host, HostBinding, HostCommand, HostConfig, HostTransport, RegistrationChange,
+    SavedState,
+};
+use crate::ids::{BindId, ClientId, MessageCounter, OpId};
+use crate::wire::message::PortBinding;
+use crate::wire::{
+    Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, RemotePolicy, TunnelType,
+};
+
+/// The name that the gateway gives.
+pub(super) const CLIENT: ClientId = ClientId(0x00c0_ffee);
+/// The leased address.
+pub(super) const PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Lease of everything, unless a test says otherwise.
+pub(super) const LEASE: u32 = 600;
+
+pub(super) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+pub(super) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// No block, so that a dialogue is about what its test asks for alone.
+pub(super) fn tcp() -> HostConfig {
+    HostConfig { block_size: 0, ..HostConfig::default() }
+}
+
+pub(super) fn udp() -> HostConfig {
+    HostConfig { transport: HostTransport::Udp, ..tcp() }
+}
+
+pub(super) fn with_block(size: u8) -> HostConfig {
+    HostConfig { block_size: size, ..HostConfig::default() }
+}
+
+/// A host, its clock, and the gateway's side of the talk by hand.
+pub(super) struct Dialogue {
+    pub(super) host: Host,
+    pub(super) now: Instant,
+    /// The request that has no answer yet.
+    pub(super) asked: Option<Message>,
+    /// The last `Publish` without an answer.
+    pub(super) op: Option<OpId>,
+    /// The name of the registration.
+    pub(super) client: ClientId,
+}
+
+impl Dialogue {
+    pub(super) fn new(config: HostConfig) -> Self {
+        let now = Instant::now();
+        Self::of(Host::new(config, now), now)
+    }
+
+    pub(super) fn resume(config: HostConfig, saved: SavedState) -> Self {
+        let now = Instant::now();
+        Self::of(Host::resume(config, saved, now), now)
+    }
+
+    fn of(host: Host, now: Instant) -> Self {
+        Self { host, now, asked: None, op: None, client: CLIENT }
+    }
+
+    /// Started, connected and registered.
+    pub(super) fn registered(config: HostConfig) -> Self {
+        let mut it = Self::new(config);
+        it.host.start(it.now);
+        it.host.handle_transport_up(it.now);
+        it.commands();
+        it.answer(register_response(CLIENT));
+        it
+    }
+
+    /// Registered, and this port in use by a program.
+    pub(super) fn holding(config: HostConfig, port: u16, bind_id: u32) -> Self {
+        let mut it = Self::registered(config);
+        it.commands();
+        it.hold(port, bind_id);
+        it
+    }
+
+    /// A program wants this port, and gets it.
+    pub(super) fn hold(&mut self, port: u16, bind_id: u32) {
+        self.host.want_port(port, self.now);
+        self.commands();
+        self.answer(listen_response(self.client, bind_id, port));
+        self.commands();
+        self.done(Ok(()));
+        assert_eq!(self.commands(), [granted(port)]);
+    }
+
+    /// Everything that is to be done, and notes what was asked.
+    pub(super) fn commands(&mut self) -> Vec<HostCommand> {
+        let commands: Vec<HostCommand> = std::iter::from_fn(|| self.host.next_command()).collect();
+        for command in &commands {
+            match command {
+                HostCommand::Send(message) => self.asked = Some(message.clone()),
+                HostCommand::Publish { op, .. } => self.op = Some(*op),
+                _ => {}
+            }
+        }
+        commands
+    }
+
+    /// The request that is to be sent, and nothing else.
+    pub(super) fn request(&mut self) -> Body {
+        let commands = self.commands();
+        match commands.as_slice() {
+            [HostCommand::Send(message)] => message.body.clone(),
+            other => panic!("one request expected, not {other:?}"),
+        }
+    }
+
+    /// The gateway answers the last request.
+    pub(super) fn answer(&mut self, body: Body) {
+        let asked = self.asked.take().expect("a request");
+        self.host.handle_message(Message { counter: asked.counter, body }, self.now);
+    }
+
+    pub(super) fn refuse(&mut self, error: ErrorCode) {
+        self.answer(error_response(error));
+    }
+
+    /// The gateway says something that nobody asked for.
+    pub(super) fn asynchronous(&mut self, body: Body) {
+        self.host.handle_message(Message::new(MessageCounter::ASYNCHRONOUS, body), self.now);
+    }
+
+    /// The shell answers the last `Publish`.
+    pub(super) fn done(&mut self, result: Result<(), crate::host::InstallFailed>) {
+        let op = self.op.take().expect("a Publish");
+        self.host.handle_done(op, result, self.now);
+    }
+
+    /// Lets time pass, waking the host whenever it wants to be woken.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.host.poll_timeout().filter(|at| *at <= until) {
+            assert!(at >= self.now, "a wake-up in the past");
+            self.now = at;
+            self.host.handle_timeout(at);
+            assert!(self.host.poll_timeout().is_none_or(|next| next > at), "it spins");
+        }
+        self.now = until;
+    }
+
+    /// Lets time pass until the host does something.
+    pub(super) fn wait(&mut self) -> (Duration, Vec<HostCommand>) {
+        let began = self.now;
+        loop {
+            let at = self.host.poll_timeout().expect("something is pending");
+            self.now = at.max(self.now);
+            self.host.handle_timeout(self.now);
+            let commands = self.commands();
+            if !commands.is_empty() {
+                return (self.now - began, commands);
+            }
+        }
+    }
+}
+
+pub(super) fn register_response(client_id: ClientId) -> Body {
+    Body::RegisterResponse {
+        client_id,
+        lease_time: LEASE,
+        flow_policy: FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::None },
+        methods: Vec::new(),
+        tunnel_types: vec![TunnelType::IpIp],
+    }
+}
+
+pub(super) fn port_binding(client_id: ClientId, bind_id: u32, ports: Ports) -> PortBinding {
+    PortBinding {
+        client_id,
+        bind_id: BindId(bind_id),
+        local_address: Address::Ipv4(PUBLIC),
+        local_ports: ports,
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time: LEASE,
+        tunnel_type: TunnelType::IpIp,
+        tunnel_endpoint: None,
+    }
+}
+
+pub(super) fn listen_response(client_id: ClientId, bind_id: u32, port: u16) -> Body {
+    Body::ListenResponse(port_binding(client_id, bind_id, Ports::single(port)))
+}
+
+pub(super) fn assign_response(client_id: ClientId, bind_id: u32, first: u16, count: u8) -> Body {
+    Body::AssignResponseRsapIp(port_binding(client_id, bind_id, Ports::Range { first, count }))
+}
+
+pub(super) fn extend_response(bind_id: u32, lease_time: u32) -> Body {
+    Body::ExtendResponse { client_id: CLIENT, bind_id: BindId(bind_id), lease_time }
+}
+
+pub(super) fn free_response(bind_id: u32) -> Body {
+    Body::FreeResponse { client_id: CLIENT, bind_id: BindId(bind_id) }
+}
+
+pub(super) fn error_response(error: ErrorCode) -> Body {
+    Body::ErrorResponse { error, client_id: None, bind_id: None }
+}
+
+pub(super) fn free_request(bind_id: u32) -> Body {
+    Body::FreeRequest { client_id: CLIENT, bind_id: BindId(bind_id) }
+}
+
+pub(super) fn extend_request(bind_id: u32) -> Body {
+    Body::ExtendRequest { client_id: CLIENT, bind_id: BindId(bind_id), lease_time: None }
+}
+
+pub(super) fn binding(kind: BindingKind, client_id: ClientId, bind_id: u32, ports: Ports) -> HostBinding {
+    HostBinding {
+        kind,
+        client_id,
+        bind_id: BindId(bind_id),
+        address: PUBLIC,
+        ports,
+        tunnel: TunnelType::IpIp,
+        tunnel_endpoint: None,
+    }
+}
+
+pub(super) fn listener(bind_id: u32, port: u16) -> HostBinding {
+    binding(BindingKind::Listen, CLIENT, bind_id, Ports::single(port))
+}
+
+pub(super) fn granted(port: u16) -> HostCommand {
+    HostCommand::Verdict { port, outcome: Ok(()) }
+}
+
+pub(super) fn denied(port: u16, reason: DenyReason) -> HostCommand {
+    HostCommand::Verdict { port, outcome: Err(reason) }
+}
+
+pub(super) fn change(change: RegistrationChange) -> HostCommand {
+    HostCommand::Registration(change)
+}
+
+pub(super) fn sends(commands: &[HostCommand]) -> Vec<Body> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            HostCommand::Send(message) => Some(message.body.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The ports that a LISTEN or ASSIGN asks for.
+pub(super) fn asked_ports(body: &Body) -> (&Address, &Ports) {
+    match body {
+        Body::ListenRequest(request) => (&request.local_address, &request.local_ports),
+        Body::AssignRequestRsapIp(request) => (&request.local_address, &request.local_ports),
+        other => panic!("LISTEN or ASSIGN expected, not {other:?}"),
+    }
+}
