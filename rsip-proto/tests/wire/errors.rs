@@ -248,6 +248,8 @@ fn bad_tuples_205() {
         (vec!["0a 00 02 00 00", v4], indicator(0)),
         // A question knows no remote.
         (vec!["0a 00 02 00 03", v4], indicator(3)),
+        (vec!["0a 00 02 00 04", v4, mask], indicator(4)),
+        (vec!["0a 00 02 00 05", v4], indicator(5)),
         (vec!["0a 00 02 01 01", v4], indicator(257)),
         (vec![address, mask], bad(ParamType::Address, BadParam::TupleAddress)),
         (vec![address, ANY_ADDRESS], bad(ParamType::Address, BadParam::TupleAddress)),
