@@ -41,6 +41,7 @@ mod grant;
 mod leases;
 mod leave;
 mod link;
+mod losses;
 mod queue;
 mod registration;
 mod requests;

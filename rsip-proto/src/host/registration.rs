@@ -8,6 +8,11 @@ use crate::host::{DenyReason, Host, HostCommand, RegistrationChange, WithdrawRea
 use crate::ids::{BindId, ClientId};
 use crate::wire::{Body, ErrorCode, FlowPolicy, RsipMethod, TunnelType};
 
+/// How long what is in use stays so while the gateway refuses the registration. The gateway forwards nothing for us
+/// meanwhile (RFC 3103 section 6), but one that is being replaced refuses everybody for a moment, and programs survive
+/// that if their ports come back.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// The registration.
 #[derive(Clone, Debug)]
 pub(super) enum Registration {
@@ -129,15 +134,11 @@ impl Host {
         self.commands.push_back(HostCommand::Registration(RegistrationChange::Refused(error)));
         for id in self.table.ids() {
             self.deny(id, DenyReason::Gateway(error));
-            let lost = self.table.get(id).is_some_and(|slot| matches!(slot.state, State::InUse { .. }));
-            if lost {
-                // What the gateway does not forward any more is of no use (RFC 3103 section 6).
-                self.withdraw(id, WithdrawReason::Revoked);
-                self.table.change(id, |slot| {
-                    slot.remember();
-                    slot.state = State::Asking;
-                });
-            }
+            self.table.change(id, |slot| {
+                if let State::InUse { lease, lost: true } = &mut slot.state {
+                    lease.expires_at = lease.expires_at.min(after(now, GRACE));
+                }
+            });
             self.settle(id, now);
         }
     }
