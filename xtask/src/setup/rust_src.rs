@@ -27,6 +27,13 @@ pub(super) fn is_library(library: &Path) -> bool {
     library.join("Cargo.lock").is_file() && library.join("core/src/lib.rs").is_file()
 }
 
+fn require_library(library: &Path) -> Result<()> {
+    if !is_library(library) {
+        bail!("there is still no library in {}", library.display());
+    }
+    Ok(())
+}
+
 /// Finds the sources, or gets them by rustup, or from Debian's archive into `tools`. `None`: they are in the tool chain.
 pub(super) fn ensure(tools: &Path, toolchain: &Toolchain) -> Result<Option<PathBuf>> {
     if is_library(&in_sysroot(toolchain)) {
@@ -37,13 +44,11 @@ pub(super) fn ensure(tools: &Path, toolchain: &Toolchain) -> Result<Option<PathB
         return Ok(Some(library));
     }
     let by_rustup = match rustup(tools, toolchain) {
-        Ok(()) if is_library(&in_sysroot(toolchain)) => return Ok(None),
-        Ok(()) => "rustup did as asked, but the sources are not in the tool chain".to_owned(),
+        Ok(()) => return Ok(None),
         Err(error) => format!("{error:#}"),
     };
     let by_debian = match debian(tools, toolchain, &library) {
-        Ok(()) if is_library(&library) => return Ok(Some(library)),
-        Ok(()) => format!("Debian's package does not hold {}", library.display()),
+        Ok(()) => return Ok(Some(library)),
         Err(error) => format!("{error:#}"),
     };
     bail!(
@@ -71,7 +76,8 @@ fn rustup(tools: &Path, toolchain: &Toolchain) -> Result<()> {
     let step = Step::start_quiet("getting Rust's library sources from rustup", "10 s");
     let mut command = std::process::Command::new(program);
     command.args(["component", "add", "rust-src", "--toolchain"]).arg(name);
-    match exec::run_logged(&mut command, &tools.join("rustup.log"), Some(RUSTUP_LIMIT)) {
+    let added = exec::run_logged(&mut command, &tools.join("rustup.log"), Some(RUSTUP_LIMIT));
+    match added.and_then(|()| require_library(&in_sysroot(toolchain))) {
         Ok(()) => {
             step.done("rust-src is in the tool chain");
             Ok(())
