@@ -1,13 +1,13 @@
 //! `rsip-client` on a private host.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::binaries;
 use super::error::{LabError, Result};
 use super::exec::{self, Output};
-use super::gateway;
 use super::process::Process;
 use super::topology::{GATEWAY, Host, Lab, PUBLIC};
 use super::wait::{self, Look};
@@ -59,20 +59,84 @@ impl Agent {
     }
 }
 
-/// What a host still lacks: a block of ports at the gateway, the tunnel, an agent that answers.
+/// The part of `rsip-client status --json` that tests look at.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// How the host stands with its gateway.
+    pub registration: Registration,
+    /// What is leased.
+    pub leases: Vec<Lease>,
+    /// How bind() waits.
+    pub waiting: Waiting,
+    /// The programs on the cgroup.
+    pub hooks: Hooks,
+    /// The tunnel, where it is up.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// How the host stands with its gateway.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Registration {
+    /// "registered", "unreachable", ….
+    pub state: String,
+    /// "tcp" or "udp".
+    pub transport: String,
+}
+
+/// A binding.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Lease {
+    /// Which ports.
+    pub ports: String,
+    /// How many.
+    pub count: usize,
+    /// "block", "listen" or "static".
+    pub kind: String,
+    /// Sockets that use them.
+    pub sockets: usize,
+}
+
+/// How bind() waits.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Waiting {
+    /// "park (fexit)", "park (raw tracepoint)" or "poll".
+    pub way: String,
+}
+
+/// The programs on the cgroup.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Hooks {
+    /// Each of them.
+    pub programs: Vec<Program>,
+}
+
+/// A program.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// As the kernel says.
+    pub attached: bool,
+}
+
+/// The tunnel.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tunnel {
+    /// The leased address on it.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// What a host still lacks: a registration, the tunnel with the leased address, hooks.
 fn missing(lab: &Lab, host: Host) -> Result<Option<String>> {
-    if gateway::state(lab)?.block(host).is_empty() {
-        return Ok(Some("it has no block of ports".into()));
+    let output = client(lab, host, &["status", "--json"])?;
+    if !output.status.success() {
+        return Ok(Some(output.stderr));
     }
-    let address = PUBLIC.to_string();
-    if !exec::run(lab.host(host).command("ip").args(["address", "show", "dev", TUNNEL]), exec::SHORT)?
-        .stdout
-        .contains(&address)
-    {
-        return Ok(Some(format!("{address} is not on the tunnel")));
-    }
-    let status = client(lab, host, &["status"])?;
-    Ok((!status.status.success()).then_some(status.stderr))
+    let status = parse(&output.stdout)?;
+    let tunnel = status.tunnel.as_ref().and_then(|tunnel| tunnel.address) == Some(PUBLIC);
+    let hooks = status.hooks.programs.iter().all(|program| program.attached);
+    let ready = status.registration.state == "registered" && tunnel && hooks;
+    Ok((!ready).then(|| format!("{status:?}")))
 }
 
 /// Runs `rsip-client` on a host; how it ended is for the caller to judge.
@@ -88,11 +152,14 @@ pub fn client(lab: &Lab, host: Host, arguments: &[&str]) -> Result<Output> {
 ///
 /// # Errors
 /// Where it does not answer.
-pub fn status(lab: &Lab, host: Host) -> Result<Value> {
-    let text = client(lab, host, &["status", "--json"])?.success()?;
-    serde_json::from_str(&text).map_err(|error| LabError::Unexpected {
+pub fn status(lab: &Lab, host: Host) -> Result<Status> {
+    parse(&client(lab, host, &["status", "--json"])?.success()?)
+}
+
+fn parse(text: &str) -> Result<Status> {
+    serde_json::from_str(text).map_err(|error| LabError::Unexpected {
         what: "rsip-client status --json".into(),
         expected: error.to_string(),
-        seen: text,
+        seen: text.to_owned(),
     })
 }

@@ -160,7 +160,17 @@ impl Verdict {
 
 fn decode(file: &Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
     let mut command = Command::new("tshark");
-    command.arg("-r").arg(file).args(["-n", "-Y", filter, "-T", "fields", "-E", "separator=/t"]);
+    command.arg("-r").arg(file).args([
+        "-n",
+        "-o",
+        "ip.check_checksum:TRUE",
+        "-Y",
+        filter,
+        "-T",
+        "fields",
+        "-E",
+        "separator=/t",
+    ]);
     for field in fields {
         command.args(["-e", field]);
     }

@@ -1,0 +1,84 @@
+//! Whatever comes to the RSIP port, registered hosts do not notice.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use rsip_lab::lab::apache::Apache;
+use rsip_lab::lab::system::System;
+use rsip_lab::lab::topology::{GATEWAY, PUBLIC};
+use rsip_lab::lab::{Host, exec, gateway, probe, server};
+
+const SERVICE: &str = "10.77.0.1:4555";
+
+#[test]
+fn garbage_from_another_host_does_not_disturb_a_registered_one() {
+    let mut system = System::up().unwrap();
+    let apache = Apache::shipped(&system.lab, Host::A).unwrap();
+    apache.start().unwrap();
+    let before = gateway::state(&system.lab).unwrap();
+    // From B, and from A itself: another program of the host, on another connection.
+    for (seed, from) in [("1", Host::B), ("2", Host::A)] {
+        let sending = std::thread::spawn({
+            let inside = system.lab.host(from).clone();
+            move || probe::run(&inside, &["garbage", SERVICE, "--count", "300", "--seed", seed]).unwrap()
+        });
+        // Meanwhile everything works, and quickly.
+        let mut worst = Duration::ZERO;
+        for port in 6500..6510 {
+            let (probe, bound) =
+                probe::bind(&system.lab, system.lab.host(Host::A), &[&format!("0.0.0.0:{port}")]).unwrap();
+            bound.expect_ok().unwrap();
+            worst = worst.max(bound.took());
+            drop(probe);
+            server::page(&system.lab.internet, SocketAddrV4::new(PUBLIC, 80)).unwrap();
+        }
+        assert!(worst < Duration::from_secs(3), "a bind took {worst:?}");
+        sending.join().unwrap();
+    }
+    system.gateway().unwrap().process.expect_running().unwrap();
+    let after = system.gateway_sees_listening(Host::A, &[80]).unwrap();
+    for host in Host::ALL {
+        let id = |state: &gateway::State| state.client(host).unwrap().client_id;
+        assert_eq!(id(&after), id(&before), "{} is registered as before", host.name());
+        assert_eq!(after.block(host), before.block(host));
+    }
+    apache.stop().unwrap();
+    system.finish().unwrap();
+}
+
+#[test]
+fn connections_that_say_nothing_take_no_place_from_hosts() {
+    let mut system = System::up().unwrap();
+    let before = gateway::state(&system.lab).unwrap().clients.len();
+    // A netcat per connection would be slow: python opens 600 and keeps them.
+    let script = format!(
+        "import socket,time\nl=[]\nfor i in range(600):\n try: l.append(socket.create_connection(('{GATEWAY}',4555),1))\n          except OSError: pass\nprint('open',flush=True)\ntime.sleep(60)\n"
+    );
+    let mut command = system.lab.host(Host::B).command("/usr/bin/python3");
+    let log = system.lab.folder().join("idle.log");
+    let mut idle =
+        rsip_lab::lab::process::Process::start("idle", command.args(["-c", &script]), &log).unwrap();
+    idle.wait_for_output("open", Duration::from_secs(60)).unwrap();
+    let start = Instant::now();
+    let (_, bound) = probe::bind(&system.lab, system.lab.host(Host::A), &["0.0.0.0:6600"]).unwrap();
+    bound.expect_ok().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(3));
+    // A host that comes now is let in.
+    assert_eq!(system.agent(Host::A).unwrap().process.stop().unwrap(), 0);
+    system.start_agent(Host::A).unwrap();
+    assert_eq!(gateway::state(&system.lab).unwrap().clients.len(), before);
+    drop(idle);
+    system.finish().unwrap();
+}
+
+#[test]
+fn the_service_is_not_there_for_the_internet() {
+    let system = System::up().unwrap();
+    for address in [PUBLIC, GATEWAY] {
+        let mut command = system.lab.internet.command("nc");
+        command.args(["-z", "-w", "1", &address.to_string(), "4555"]);
+        assert_ne!(exec::run(&mut command, exec::SHORT).unwrap().code(), 0, "{address}");
+    }
+    system.finish().unwrap();
+}
