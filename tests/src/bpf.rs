@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapError, PerCpuArray};
 use aya::programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
-use aya::{Ebpf, EbpfError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 /// Names the folder of the objects; unset: where `cargo xtask build-ebpf` puts them.
 pub const FOLDER_VARIABLE: &str = "RSIP_BPF_DIR";
@@ -66,14 +66,18 @@ pub fn folder() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf"), PathBuf::from)
 }
 
-/// Reads an object and makes its maps.
+/// Reads an object and makes its maps, those named with another number of entries.
 ///
 /// # Errors
 /// Where it is not built or the kernel does not take its maps.
-pub fn load(object: &str) -> Result<Ebpf> {
+pub fn load(object: &str, sizes: &[(&str, u32)]) -> Result<Ebpf> {
     let path = folder().join(object);
     let bytes = std::fs::read(&path).map_err(|source| BpfError::Missing { path, source })?;
-    Ok(Ebpf::load(&bytes)?)
+    let mut loader = EbpfLoader::new();
+    for (map, entries) in sizes {
+        loader.map_max_entries(map, *entries);
+    }
+    Ok(loader.load(&bytes)?)
 }
 
 /// A program by name and type.
