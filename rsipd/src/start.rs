@@ -82,16 +82,19 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
         datapath = datapath.name(),
         "ready"
     );
+    let status_file = run_dir.path().join(STATUS_FILE);
     let context = Context {
         config,
         log: options.log_level.is_none().then_some(log),
-        default_status_file: run_dir.path().join(STATUS_FILE),
+        default_status_file: status_file.clone(),
         listening: plan.listen,
     };
     Daemon::new(gateway, datapath, udp, Sources { inputs, calls, signals }, context)
         .run()
         .await
         .map_err(datapath_failure)?;
+    // Where it was written, it tells of leases that are no more.
+    drop(std::fs::remove_file(status_file));
     Ok(())
 }
 

@@ -55,10 +55,11 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The problems of `file`, sorted by place.
+    /// The problems of `file`, sorted by place; those without one are last.
     #[must_use]
     pub fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.place);
+        // What is not there at all comes last: more often than not it is there, misspelt.
+        problems.sort_by_key(|problem| (problem.place.is_none(), problem.place));
         Self { file: file.to_owned(), problems }
     }
 

@@ -4,6 +4,7 @@
 //! a host that opens connections for nothing, or a stranger, takes nothing from the hosts that talk RSIP.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Input, Outgoing};
@@ -67,6 +68,14 @@ impl Limits {
     }
 }
 
+/// Accepts until the daemon listens no more.
+pub async fn serve(listener: TcpListener, inputs: mpsc::Sender<Input>, limits: Limits) {
+    let (tasks, entries) = (JoinSet::new(), BTreeMap::new());
+    let mut acceptor = Acceptor { inputs, limits, last_id: 0, tasks, ids: BTreeMap::new(), entries };
+    // The daemon listens no more: whatever is left ends with the tasks.
+    let Err(Unheard) = acceptor.run(&listener).await;
+}
+
 /// A live connection, as the acceptor sees it.
 struct Entry {
     host: Ipv4Addr,
@@ -74,79 +83,96 @@ struct Entry {
     abort: AbortHandle,
 }
 
-/// The live connections.
-#[derive(Default)]
-struct Table {
+struct Acceptor {
+    inputs: mpsc::Sender<Input>,
+    limits: Limits,
+    last_id: u64,
+    tasks: JoinSet<()>,
+    ids: BTreeMap<Id, u64>,
     /// By number, so the oldest is the first.
     entries: BTreeMap<u64, Entry>,
-    tasks: BTreeMap<Id, u64>,
 }
 
-impl Table {
-    /// Whether a connection from `host` fits, after an unproven one made room if need be.
-    fn make_room(&self, host: Ipv4Addr, limits: &Limits) -> bool {
-        let unproven = |entry: &&Entry| !entry.proven.load(Ordering::Relaxed) && !entry.abort.is_finished();
-        let of_host = || self.entries.values().filter(|entry| entry.host == host);
-        let victim = if of_host().count() >= limits.per_host {
-            of_host().find(unproven)
-        } else if self.entries.len() >= limits.total {
-            self.entries.values().find(unproven)
-        } else {
-            return true;
-        };
-        if let Some(victim) = victim {
-            victim.abort.abort();
-        }
-        // Its place is free when its task has ended, a moment later: one too many for a moment is within what is meant.
-        victim.is_some()
-    }
-}
+/// Nobody takes inputs any more.
+struct Unheard;
 
-/// Accepts until the daemon listens no more.
-pub async fn serve(listener: TcpListener, inputs: mpsc::Sender<Input>, limits: Limits) {
-    let mut next_id = 0_u64;
-    let mut tasks = JoinSet::new();
-    let mut table = Table::default();
-    loop {
-        tokio::select! {
-            biased;
-            // Ended ones first, so that the table is as small as can be.
-            Some(ended) = tasks.join_next_with_id() => {
-                let task = match ended { Ok((task, ())) => task, Err(error) => error.id() };
-                let Some(id) = table.tasks.remove(&task) else { continue };
-                table.entries.remove(&id);
-                if inputs.send(Input::Disconnected { id }).await.is_err() {
-                    return;
-                }
+/// How a connection's task ended.
+type Ended = Result<(Id, ()), JoinError>;
+
+impl Acceptor {
+    async fn run(&mut self, listener: &TcpListener) -> Result<Infallible, Unheard> {
+        loop {
+            tokio::select! {
+                biased;
+                // Ended ones first, so that there is as much room as can be.
+                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended).await?,
+                () = self.inputs.closed() => return Err(Unheard),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, SocketAddr::V4(from))) => self.admit(stream, from).await?,
+                    Ok((_, SocketAddr::V6(_))) => {}
+                    Err(error) => {
+                        // Out of descriptors, most likely: they come back as connections end.
+                        tracing::warn!(%error, "cannot accept connections");
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                },
             }
-            () = inputs.closed() => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, SocketAddr::V4(from))) => {
-                    if !table.make_room(*from.ip(), &limits) {
-                        // Closed by the drop. The host learns it at once, which waiting in the backlog would not tell.
-                        tracing::debug!(%from, "connection refused: too many");
-                        continue;
-                    }
-                    next_id += 1;
-                    let (outbox, sendings) = mpsc::channel(OUTBOX);
-                    if inputs.send(Input::Connected { id: next_id, from, outbox }).await.is_err() {
-                        return;
-                    }
-                    let proven = Arc::new(AtomicBool::new(false));
-                    let connection =
-                        Connection { id: next_id, from, proven: Arc::clone(&proven), inputs: inputs.clone(), limits };
-                    let abort = tasks.spawn(connection.run(stream, sendings));
-                    table.tasks.insert(abort.id(), next_id);
-                    table.entries.insert(next_id, Entry { host: *from.ip(), proven, abort });
-                }
-                Ok((_, SocketAddr::V6(_))) => {}
-                Err(error) => {
-                    // Out of descriptors, most likely: they come back as connections end.
-                    tracing::warn!(%error, "cannot accept connections");
-                    sleep(Duration::from_millis(100)).await;
-                }
-            },
         }
+    }
+
+    async fn admit(&mut self, stream: TcpStream, from: SocketAddrV4) -> Result<(), Unheard> {
+        if !self.make_room(*from.ip()).await? {
+            // Closed by the drop. The host learns it at once, which waiting in the backlog would not tell.
+            tracing::debug!(%from, "connection refused: too many");
+            return Ok(());
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        let (outbox, sendings) = mpsc::channel(OUTBOX);
+        self.tell(Input::Connected { id, from, outbox }).await?;
+        let proven = Arc::new(AtomicBool::new(false));
+        let (inputs, limits) = (self.inputs.clone(), self.limits);
+        let connection = Connection { id, from, proven: Arc::clone(&proven), inputs, limits };
+        let abort = self.tasks.spawn(connection.run(stream, sendings));
+        self.ids.insert(abort.id(), id);
+        self.entries.insert(id, Entry { host: *from.ip(), proven, abort });
+        Ok(())
+    }
+
+    /// Whether a connection from `host` fits, after the oldest unproven one was ended for it if need be.
+    async fn make_room(&mut self, host: Ipv4Addr) -> Result<bool, Unheard> {
+        let of_host = || self.entries.iter().filter(|(_, entry)| entry.host == host);
+        let unproven = |(_, entry): &(&u64, &Entry)| !entry.proven.load(Ordering::Relaxed);
+        let victim = if of_host().count() >= self.limits.per_host {
+            of_host().find(unproven)
+        } else if self.entries.len() >= self.limits.total {
+            self.entries.iter().find(unproven)
+        } else {
+            return Ok(true);
+        };
+        let Some((id, entry)) = victim else { return Ok(false) };
+        let id = *id;
+        entry.abort.abort();
+        while self.entries.contains_key(&id)
+            && let Some(ended) = self.tasks.join_next_with_id().await
+        {
+            self.forget(ended).await?;
+        }
+        Ok(true)
+    }
+
+    async fn forget(&mut self, ended: Ended) -> Result<(), Unheard> {
+        let task = match ended {
+            Ok((task, ())) => task,
+            Err(error) => error.id(),
+        };
+        let Some(id) = self.ids.remove(&task) else { return Ok(()) };
+        self.entries.remove(&id);
+        self.tell(Input::Disconnected { id }).await
+    }
+
+    async fn tell(&self, input: Input) -> Result<(), Unheard> {
+        self.inputs.send(input).await.map_err(|_| Unheard)
     }
 }
 

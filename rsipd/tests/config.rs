@@ -1,0 +1,230 @@
+//! What `rsipd.conf` may say, and how each mistake is told.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use rsipd::config::{Config, Settings};
+
+const SAMPLE: &str = include_str!("../rsipd.conf");
+const FILE: &str = "gw.conf";
+
+fn parse(text: &str) -> Result<Settings, Vec<String>> {
+    match Config::parse(text, Path::new(FILE)) {
+        Ok(config) => Ok(config.settings),
+        Err(error) => Err(error.lines().collect()),
+    }
+}
+
+/// The only complaint about a file that is good but for this line, which is its third.
+fn complaint(line: &str) -> String {
+    let text = format!("INT_IF = \"in\"\nEXT_IF = \"out\"\n{line}\n");
+    let mut lines = parse(&text).expect_err(line);
+    assert_eq!(lines.len(), 1, "{line}: {lines:?}");
+    lines.remove(0)
+}
+
+#[test]
+fn sample_file_is_good_and_changes_no_default() {
+    let settings = parse(SAMPLE).unwrap();
+    let defaults = Settings { int_if: "eth1".into(), ext_if: "eth0".into(), ..Settings::default() };
+    assert_eq!(settings, defaults);
+}
+
+#[test]
+fn sample_file_shows_every_key_with_its_default() {
+    // As an administrator would: take the comment sign away.
+    let mut text = String::new();
+    for line in SAMPLE.lines() {
+        text.push_str(line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
+        text.push('\n');
+    }
+    let settings = parse(&text).unwrap();
+    let shown = settings.to_toml();
+    for key in shown.lines().filter_map(|line| line.split([' ', ':']).find(|word| word.len() > 1)) {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{key} ="))), "{key} is not in the sample");
+    }
+    let system_dependent = ["POOL", "MTU", "PRIVATE_NETS", "STATUS_FILE", "INT_IF", "EXT_IF"];
+    for key in settings.differences(&Settings::default()) {
+        assert!(system_dependent.contains(&key), "the sample's {key} is not the default");
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let settings = parse(
+        r#"
+        INT_IF = ["lan0"]
+        EXT_IF = "wan0"
+        POOL = ["192.0.2.1", "198.51.100.7"]
+        PORT_RANGE = "20000-29999"
+        LISTEN_RANGE = "80"
+        RESERVED_PORTS = [443, "6000-6002", 443]
+        MAX_CLIENTS = 1_000
+        MAX_PORTS_PER_CLIENT = 0x10
+        LEASE_TIME = 60
+        MAX_LEASE_TIME = 61
+        REST_TIME = 0
+        PORT = 14555
+        MTU = 1400
+        TUNNEL = ["ipip"]
+        FLOW_POLICY = "macro/none"
+        PRIVATE_NETS = ["10.0.0.0/8", "0.0.0.0/0"]
+        LISTEN = false
+        DATAPATH = "ebpf"
+        LOG_LEVEL = "debug"
+        STATUS_FILE = "/tmp/x"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(settings.int_if, "lan0");
+    assert_eq!(settings.pool, Some(vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 7)]));
+    assert_eq!((settings.port_range.clone(), settings.listen_range.clone()), (20000..=29999, 80..=80));
+    assert_eq!(settings.reserved_ports, [443, 6000, 6001, 6002]);
+    assert_eq!((settings.max_clients, settings.max_ports_per_client), (1000, 16));
+    assert_eq!(
+        (settings.lease_time, settings.max_lease_time),
+        (Duration::from_secs(60), Duration::from_secs(61))
+    );
+    assert_eq!((settings.rest_time, settings.port, settings.mtu), (Duration::ZERO, 14555, Some(1400)));
+    assert_eq!(
+        settings.private_nets,
+        Some(vec![(Ipv4Addr::new(10, 0, 0, 0), 8), (Ipv4Addr::UNSPECIFIED, 0)])
+    );
+    assert!(!settings.listen);
+    // What is shown is a file that says the same.
+    assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
+}
+
+#[test]
+fn each_mistake_is_told_with_place_key_and_cure() {
+    let range = "write \"FIRST-LAST\" within 1 to 65535, for example \"10000-32767\"";
+    let table = [
+        ("PORT_RNGE = \"1-2\"", "gw.conf:3:1: PORT_RNGE: unknown key: did you mean PORT_RANGE?".to_owned()),
+        ("port_range = \"1-2\"", "gw.conf:3:1: port_range: unknown key: did you mean PORT_RANGE?".to_owned()),
+        ("PORT_RANGE = \"10-\"", format!("gw.conf:3:14: PORT_RANGE: \"10-\" is not a range of ports: {range}")),
+        ("PORT_RANGE = \"0-9\"", format!("gw.conf:3:14: PORT_RANGE: \"0-9\" is not a range of ports: {range}")),
+        ("PORT_RANGE = \"1-65536\"", format!("gw.conf:3:14: PORT_RANGE: \"1-65536\" is not a range of ports: {range}")),
+        ("PORT_RANGE = \"9-8\"", format!("gw.conf:3:14: PORT_RANGE: \"9-8\" ends before it begins: {range}")),
+        (
+            "PORT_RANGE = 5000",
+            format!("gw.conf:3:14: PORT_RANGE: a number stands where a string in quotes should be: {range}"),
+        ),
+        (
+            "RESERVED_PORTS = [22, 70000]",
+            "gw.conf:3:23: RESERVED_PORTS: 70000 is outside 1 to 65535: write a list of ports and of ranges in quotes, \
+             for example [22, \"6000-6063\"]"
+                .to_owned(),
+        ),
+        ("MAX_CLIENTS = 0", "gw.conf:3:15: MAX_CLIENTS: 0 is outside 1 to 1000000: write 1 to 1000000, for example 256".to_owned()),
+        ("PORT = -1", "gw.conf:3:8: PORT: -1 is outside 1 to 65535: write 1 to 65535; RSIP's own is 4555".to_owned()),
+        (
+            "PORT = 99999999999999999999",
+            "gw.conf:3:8: PORT: 99999999999999999999 is outside 1 to 65535: write 1 to 65535; RSIP's own is 4555".to_owned(),
+        ),
+        ("MTU = 100", "gw.conf:3:7: MTU: 100 is outside 576 to 65535: write bytes, 576 to 65535, for example 1500".to_owned()),
+        (
+            "POOL = [\"192.0.2.1\", \"192.0.2.256\"]",
+            "gw.conf:3:22: POOL: \"192.0.2.256\" is not an IPv4 address: write a list of up to 256 public IPv4 addresses, for \
+             example [\"192.0.2.1\"]"
+                .to_owned(),
+        ),
+        (
+            "POOL = []",
+            "gw.conf:3:8: POOL: is empty: write a list of up to 256 public IPv4 addresses, for example [\"192.0.2.1\"]".to_owned(),
+        ),
+        (
+            "TUNNEL = [\"gre\"]",
+            "gw.conf:3:11: TUNNEL: the data path of this version has no gre tunnels: write a list of tunnel types; this \
+             version has [\"ipip\"]"
+                .to_owned(),
+        ),
+        (
+            "FLOW_POLICY = \"micro/macro\"",
+            "gw.conf:3:15: FLOW_POLICY: the data path of this version cannot enforce micro/macro: write LOCAL/REMOTE; this \
+             version enforces \"macro/none\""
+                .to_owned(),
+        ),
+        (
+            "DATAPATH = \"kernel\"",
+            "gw.conf:3:12: DATAPATH: the kernel data path is not in this version: write \"auto\" or \"ebpf\"".to_owned(),
+        ),
+        (
+            "PRIVATE_NETS = [\"10.0.0.1/8\"]",
+            "gw.conf:3:17: PRIVATE_NETS: \"10.0.0.1/8\" has bits beyond its prefix: 10.0.0.0/8 is meant?: write a list of IPv4 \
+             networks, for example [\"10.0.0.0/24\"]"
+                .to_owned(),
+        ),
+        ("LISTEN = \"yes\"", "gw.conf:3:10: LISTEN: a string stands where true or false should be: write true or false".to_owned()),
+        (
+            "LEASE_TIME = 7200",
+            "gw.conf:3:14: LEASE_TIME: LEASE_TIME 7200 is longer than MAX_LEASE_TIME 3600: lower the one or raise the other"
+                .to_owned(),
+        ),
+        (
+            "LOG_LEVEL = \"loud\"",
+            "gw.conf:3:13: LOG_LEVEL: \"loud\" is not a level: write \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\""
+                .to_owned(),
+        ),
+        (
+            "STATUS_FILE = \"status\"",
+            "gw.conf:3:15: STATUS_FILE: status is not an absolute path of a file: write an absolute path, for example \
+             \"/run/rsipd/rsipd.status\""
+                .to_owned(),
+        ),
+        (
+            "RESERVED_PORTS = [\"1-65535\"]",
+            "gw.conf: PORT_RANGE: every port of it is in RESERVED_PORTS: leave some to lease".to_owned(),
+        ),
+    ];
+    for (line, expected) in table {
+        assert_eq!(complaint(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_key_twice_a_missing_quote_and_other_languages_are_mistakes() {
+    for (line, place) in [
+        ("INT_IF = \"x\"", "gw.conf:3:"),
+        ("POOL = [\"192.0.2.1\"", "gw.conf:3:"),
+        ("PORT 4555", "gw.conf:3:"),
+    ] {
+        let told = complaint(line);
+        assert!(told.starts_with(place), "{line}: {told}");
+        assert_eq!(told.lines().count(), 1, "{told:?}");
+    }
+    assert!(parse("{\"INT_IF\": \"x\"}").is_err());
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let lines = parse("PORT = 0\nMTU = 1\nBOGUS = 1\n[TABLE]\nx = 1\n").unwrap_err();
+    let places: Vec<_> =
+        lines.iter().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        places,
+        [
+            "gw.conf:1:8 PORT",
+            "gw.conf:2:7 MTU",
+            "gw.conf:3:1 BOGUS",
+            "gw.conf:4:2 TABLE",
+            "gw.conf INT_IF",
+            "gw.conf EXT_IF"
+        ]
+    );
+}
+
+#[test]
+fn internal_and_external_must_differ_and_must_be_names() {
+    assert!(
+        parse("INT_IF = \"a\"\nEXT_IF = \"a\"").unwrap_err()[0]
+            .starts_with("gw.conf:2:10: EXT_IF: \"a\" is INT_IF too")
+    );
+    for name in ["", "a b", "a/b", "..", "sixteen-characte"] {
+        let told = parse(&format!("INT_IF = \"{name}\"\nEXT_IF = \"x\"")).unwrap_err();
+        assert!(told[0].contains("cannot be the name of an interface"), "{told:?}");
+    }
+    assert!(parse("INT_IF = [\"a\", \"b\"]\nEXT_IF = \"x\"").unwrap_err()[0].contains("names 2 interfaces"));
+}
