@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::mount::umount;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -268,4 +269,57 @@ pub fn names(prefix: &str) -> Result<Vec<String>> {
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter(|name| name.starts_with(prefix)).collect())
+}
+
+/// `ip netns add` makes `/run/netns` a mount point and leaves it so. A lab that found none takes it away again, unless
+/// somebody else has put names into it meanwhile.
+#[derive(Debug)]
+pub struct NamesFolder {
+    ours: bool,
+}
+
+impl NamesFolder {
+    /// Looks whether it is there.
+    ///
+    /// # Errors
+    /// Where the table of mounts cannot be read.
+    pub fn find() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts").cannot(|| "read the table of mounts".into())?;
+        let there = mounts.lines().any(|line| line.split(' ').nth(1) == Some(NAMES));
+        Ok(Self { ours: !there })
+    }
+
+    /// The folder of somebody who was told to leave it, and is to be taken away now.
+    #[must_use]
+    pub const fn inherited() -> Self {
+        Self { ours: true }
+    }
+
+    /// Whether it will be taken away.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// Leaves it in place.
+    pub const fn leave(&mut self) {
+        self.ours = false;
+    }
+}
+
+impl Drop for NamesFolder {
+    fn drop(&mut self) {
+        if self.ours && names("").is_ok_and(|names| names.is_empty()) {
+            // EBUSY: somebody is faster, and needs it.
+            match umount(NAMES) {
+                Err(Errno::EBUSY) => {}
+                Err(error) => eprintln!("lab: cannot unmount {NAMES}: {error}"),
+                Ok(()) => {
+                    if let Err(error) = fs::remove_dir(NAMES) {
+                        eprintln!("lab: cannot remove {NAMES}: {error}");
+                    }
+                }
+            }
+        }
+    }
 }

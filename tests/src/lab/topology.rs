@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::error::{IoContext, LabError, Result};
 use super::link;
-use super::netns::{self, Inside, Netns};
+use super::netns::{self, Inside, NamesFolder, Netns};
 use super::wait::{self, Look};
 
 /// The internet host.
@@ -28,6 +28,8 @@ pub const HOST_IF: &str = "eth0";
 
 /// Every namespace and folder of a lab starts with this.
 pub const PREFIX: &str = "rsip-";
+/// In the folder of a lab: `/run/netns` is to be taken away with it.
+const NAMES_MARK: &str = "names-folder-is-ours";
 /// How long one lab waits for another one to end.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -93,6 +95,8 @@ pub struct Lab {
     a: Netns,
     b: Netns,
     keep: bool,
+    // Dropped after the namespaces, and before somebody else has a turn.
+    names: NamesFolder,
     _turn: UnixListener,
 }
 
@@ -121,6 +125,12 @@ impl Lab {
         remove_orphans()?;
         let folder = folder(id);
         fs::create_dir(&folder).cannot(|| format!("make {}", folder.display()))?;
+        let names = NamesFolder::find()?;
+        if names.is_ours() {
+            // For `remove`, where nobody is left to drop this value.
+            let mark = folder.join(NAMES_MARK);
+            fs::write(&mark, "").cannot(|| format!("write {}", mark.display()))?;
+        }
         let named = |part: &str| Netns::new(&format!("{PREFIX}{id}-{part}"));
         // Where one of these fails, those before clean up by being dropped.
         let lab = Self {
@@ -132,6 +142,7 @@ impl Lab {
             b: named(Host::B.name())?,
             folder,
             keep: false,
+            names,
             _turn: turn,
         };
         lab.connect()?;
@@ -185,15 +196,12 @@ impl Lab {
         Ok(path)
     }
 
-    /// The last lines of every log in the lab's folder.
+    /// The last lines of every log in the lab's folder and below.
     #[must_use]
     pub fn log_tails(&self, lines: usize) -> String {
         let mut text = String::new();
-        let mut logs: Vec<PathBuf> =
-            fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        logs.sort();
-        for log in logs.iter().filter(|path| path.extension().is_some_and(|ending| ending == "log")) {
-            let bytes = fs::read(log).unwrap_or_default();
+        for log in logs(&self.folder) {
+            let bytes = fs::read(&log).unwrap_or_default();
             let content = String::from_utf8_lossy(&bytes);
             let all: Vec<&str> = content.lines().collect();
             let tail = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
@@ -205,6 +213,7 @@ impl Lab {
     /// From now on dropping leaves everything in place, for a person to look around; [`remove`] takes it away.
     pub fn keep(&mut self) {
         self.keep = true;
+        self.names.leave();
         for netns in [&mut self.internet, &mut self.gateway, &mut self.lan, &mut self.a, &mut self.b] {
             netns.keep();
         }
@@ -237,13 +246,30 @@ impl Drop for Lab {
     }
 }
 
+/// Files that end in `.log`, sorted.
+fn logs(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(logs(&path));
+        } else if path.extension().is_some_and(|ending| ending == "log") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Removes what is left of a lab whose owner is gone, or was told to keep it. Says how many namespaces there were.
 ///
 /// # Errors
 /// Where something cannot be removed.
 pub fn remove(id: &str) -> Result<usize> {
+    let folder = folder(id);
+    let _names = folder.join(NAMES_MARK).exists().then(NamesFolder::inherited);
     let count = netns::remove_all(&format!("{PREFIX}{id}-"))?;
-    remove_folder(&folder(id))?;
+    remove_folder(&folder)?;
     Ok(count)
 }
 

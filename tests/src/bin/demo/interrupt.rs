@@ -1,0 +1,30 @@
+//! Ctrl-C leaves nothing behind either.
+
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+use rsip_lab::lab::error::{IoContext, Result};
+use rsip_lab::lab::topology;
+
+/// From now on SIGINT, SIGTERM and SIGHUP remove the lab of this name before the process ends. To be called while the
+/// process has one thread: later ones inherit what is blocked here. Programs that are started get a clean signal mask
+/// from the standard library.
+///
+/// # Errors
+/// Where signals cannot be blocked.
+pub(crate) fn clean_up_at_the_end(id: &'static str) -> Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block().cannot(|| "block signals".into())?;
+    thread::spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        eprintln!("\n{signal}: removing the lab");
+        if let Err(error) = topology::remove(id) {
+            eprintln!("demo: {error}");
+        }
+        std::process::exit(128 + signal as i32);
+    });
+    Ok(())
+}
