@@ -1,9 +1,10 @@
 //! The eBPF objects by themselves, without the daemons that use them.
 //!
 //! tc programs run on packets that a test writes down ([`run`], [`packet`]); programs of cgroup hooks have no such test
-//! run in the kernel and get real sockets, of programs in a throw-away cgroup ([`cgroup`]).
+//! run in the kernel and get real sockets, in a throw-away cgroup and network namespace ([`host`]).
 
 pub mod cgroup;
+pub mod host;
 pub mod packet;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,14 @@ pub enum BpfError {
     /// A map.
     #[error("map: {0}")]
     Map(#[from] MapError),
+    /// Something else of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
     /// The throw-away cgroup.
     #[error("cgroup {}: {source}", path.display())]
     Cgroup {

@@ -1,32 +1,38 @@
-//! A cgroup for one test, with what a test puts into it.
+//! A cgroup for one test: the hooks see the test's own sockets, and nobody else's.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{BpfError, Result};
 
-/// A child of the cgroup v2 root. Removed when dropped, by when its processes must have ended.
+/// A process is in one cgroup with all its threads: tests in threads of one process take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A child of the cgroup that this process is in. The process is in it until the value is dropped, and so is what it starts.
 #[derive(Debug)]
-pub struct ChildCgroup {
+pub struct TestCgroup {
     path: PathBuf,
+    before: PathBuf,
+    _turn: MutexGuard<'static, ()>,
 }
 
-impl ChildCgroup {
-    /// Makes an empty one.
+impl TestCgroup {
+    /// Makes it and enters it. Waits for the previous test to leave its own.
     ///
     /// # Errors
     /// Where there is no cgroup v2 tree, or it may not be changed.
-    pub fn new() -> Result<Self> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = root()?.join(format!("rsip-ebpf-test-{}-{number}", std::process::id()));
-        fs::create_dir(&path).map_err(|source| BpfError::Cgroup { path: path.clone(), source })?;
-        Ok(Self { path })
+    pub fn enter() -> Result<Self> {
+        // A test that failed leaves its cgroup properly: the lock says no more than whose turn it is.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = current()?;
+        let path = before.join(format!("rsip-ebpf-test-{}", std::process::id()));
+        fs::create_dir(&path).map_err(cannot(&path))?;
+        let cgroup = Self { path, before, _turn: turn };
+        join(&cgroup.path)?;
+        Ok(cgroup)
     }
 
     /// The directory, to attach programs to.
@@ -34,31 +40,15 @@ impl ChildCgroup {
     /// # Errors
     /// Where it is gone.
     pub fn open(&self) -> Result<File> {
-        File::open(&self.path).map_err(|source| BpfError::Cgroup { path: self.path.clone(), source })
-    }
-
-    /// Makes a command run in this cgroup from its first instruction on.
-    ///
-    /// # Errors
-    /// Where the cgroup is gone.
-    pub fn hold(&self, command: &mut Command) -> Result<()> {
-        let path = self.path.join("cgroup.procs");
-        let procs =
-            File::options().write(true).open(&path).map_err(|source| BpfError::Cgroup { path, source })?;
-        // SAFETY: between fork and exec the closure makes one system call on a descriptor that it owns, and neither
-        // allocates nor takes locks. "0" means the writer itself.
-        unsafe {
-            command.pre_exec(move || {
-                nix::unistd::write(&procs, b"0")?;
-                Ok(())
-            });
-        }
-        Ok(())
+        File::open(&self.path).map_err(cannot(&self.path))
     }
 }
 
-impl Drop for ChildCgroup {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
+        if let Err(error) = join(&self.before) {
+            eprintln!("{error}");
+        }
         // A process that was just reaped may still be counted for a moment.
         for _ in 0..100 {
             match fs::remove_dir(&self.path) {
@@ -73,14 +63,30 @@ impl Drop for ChildCgroup {
     }
 }
 
-/// Where the v2 tree is mounted.
-fn root() -> Result<PathBuf> {
-    let path = Path::new("/proc/self/mounts");
-    let mounts = fs::read_to_string(path).map_err(|source| BpfError::Cgroup { path: path.into(), source })?;
-    let mut mount_points = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let (mount_point, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(mount_point))
-    });
-    mount_points.next().ok_or_else(|| BpfError::Absent("cgroup v2 mount".into()))
+fn cannot(path: &Path) -> impl Fn(io::Error) -> BpfError {
+    move |source| BpfError::Cgroup { path: path.to_owned(), source }
+}
+
+/// Moves this process.
+fn join(cgroup: &Path) -> Result<()> {
+    let procs = cgroup.join("cgroup.procs");
+    // "0" means the writer itself.
+    fs::write(&procs, "0").map_err(cannot(&procs))
+}
+
+/// The directory of the cgroup that this process is in.
+fn current() -> Result<PathBuf> {
+    let read = |path: &str| fs::read_to_string(path).map_err(cannot(Path::new(path)));
+    let mounts = read("/proc/self/mounts")?;
+    let root = mounts
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let (mount_point, kind) = (fields.next()?, fields.next()?);
+            (kind == "cgroup2").then_some(mount_point)
+        })
+        .ok_or_else(|| BpfError::Absent("cgroup v2 mount".into()))?;
+    let cgroups = read("/proc/self/cgroup")?;
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Ok(Path::new(root).join(own))
 }
