@@ -39,7 +39,7 @@ const fn server(
 }
 
 /// Everything that demo and tests start and that is not built here.
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 14] = [
     server("apache2", "apache2ctl", "apache2", "the server that gets port 80, as Debian ships it"),
     tool("bpftool", "bpftool", "sees what is loaded and attached, before and after"),
     tool("curl", "curl", "the client on the internet host"),
@@ -52,7 +52,8 @@ const PACKAGES: [Package; 13] = [
     tool("procps", "sysctl", "kernel settings of the lab's hosts"),
     tool("python3", "/usr/bin/python3", "small servers and clients that bind in many ways"),
     tool("socat", "socat", "a server on IPv4 alone"),
-    tool("tshark", "tshark", "packets on the lab's wires"),
+    tool("tcpdump", "tcpdump", "records packets on the lab's wires"),
+    tool("tshark", "tshark", "decodes them, RSIP among them"),
 ];
 
 /// Installs what is missing.
