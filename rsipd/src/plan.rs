@@ -263,14 +263,12 @@ fn port_warning(settings: &Settings, pool: &[Ipv4Addr], system: &System) -> Opti
     let highest = overlapping.iter().map(|(_, range)| *range.end()).max()?;
     let names: Vec<_> =
         overlapping.iter().map(|(name, range)| format!("{name} {}-{}", range.start(), range.end())).collect();
+    let lowest = overlapping.iter().map(|(_, range)| *range.start()).min().unwrap_or(highest);
+    // Some thousands have to be left for the gateway itself.
     let cure = if highest <= 60000 {
-        format!("`sysctl -w {LOCAL_PORTS}=\"{} 65535\"`", highest.max(32767) + 1)
+        format!("`sysctl -w {LOCAL_PORTS}=\"{} 65535\"`", highest + 1)
     } else {
-        format!(
-            "`sysctl -w {LOCAL_RESERVED}={}-{}`, or a smaller range",
-            settings.port_range.start(),
-            settings.port_range.end()
-        )
+        format!("lease fewer ports, or `sysctl -w {LOCAL_RESERVED}={lowest}-{highest}`")
     };
     Some(format!(
         "Conflict with the local ports: {LOCAL_PORTS} {}-{} overlaps {}: the gateway's own connections may lose to \

@@ -130,3 +130,16 @@ impl Datapath for FakeDatapath {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::contract;
+    use super::*;
+
+    #[test]
+    fn keeps_the_contract() {
+        let mut datapath = FakeDatapath::default();
+        contract::check(&mut datapath, &[Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)]);
+        assert!(datapath.held().is_empty());
+    }
+}

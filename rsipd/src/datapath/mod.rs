@@ -1,11 +1,12 @@
 //! What forwards packets. The protocol machine says which [`Rule`]s must hold; a [`Datapath`] makes it so.
 //!
-//! The contract, the same for every implementation:
+//! The contract, the same for every implementation ([`contract::check`] tests it):
 //! - `install` answers `Ok` only when packets are forwarded as the rule says, and on an error nothing of the rule holds;
 //! - `install` never takes a port away from another host: that would be two holders of one port, and is an error;
 //! - `remove` answers `Ok` when nothing of the rule holds any more, also when it did not before;
 //! - `close` leaves no program, device, rule or queueing discipline behind.
 
+pub mod contract;
 pub mod ebpf;
 pub mod fake;
 

@@ -1,0 +1,169 @@
+//! What a configuration means on a system: defaults, problems, warnings with their cures.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use rsip_sys::netlink::{InterfaceAddress, Link};
+use rsipd::config::Config;
+use rsipd::plan::{Plan, System};
+
+fn link(index: u32, name: &str) -> Link {
+    let mac = Some([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]);
+    Link { index, name: name.into(), mtu: 1500, mac, up: true, carrier: true, loopback: name == "lo" }
+}
+
+fn address(index: u32, address: [u8; 4], prefix_length: u8) -> InterfaceAddress {
+    InterfaceAddress { index, address: address.into(), prefix_length }
+}
+
+fn system() -> System {
+    System {
+        links: vec![link(1, "lo"), link(2, "int0"), link(3, "ext0")],
+        addresses: vec![
+            address(1, [127, 0, 0, 1], 8),
+            address(2, [10, 9, 3, 1], 22),
+            address(2, [172, 16, 0, 1], 16),
+            address(3, [192, 0, 2, 1], 24),
+            address(3, [192, 0, 2, 2], 24),
+        ],
+        local_ports: Some(32768..=60999),
+        local_reserved: Vec::new(),
+    }
+}
+
+fn plan(extra: &str, system: &System) -> Result<Plan, Vec<String>> {
+    let text = format!("INT_IF = \"int0\"\nEXT_IF = \"ext0\"\n{extra}\n");
+    let config = Config::parse(&text, Path::new("gw.conf")).unwrap();
+    Plan::new(&config, system).map_err(|error| error.lines().collect())
+}
+
+fn warnings(extra: &str, system: &System) -> Vec<String> {
+    plan(extra, system).unwrap().warnings
+}
+
+#[test]
+fn defaults_come_from_the_interfaces() {
+    let plan = plan("", &system()).unwrap();
+    assert_eq!(plan.listen, "10.9.3.1:4555".parse().unwrap());
+    assert_eq!(plan.site.pool, [Ipv4Addr::new(192, 0, 2, 1)]);
+    assert_eq!(plan.gateway.pool.addresses, plan.site.pool);
+    assert_eq!((plan.site.internal.index, plan.site.external.index), (2, 3));
+    assert_eq!((plan.site.internal_address, plan.site.internal_mtu), (Ipv4Addr::new(10, 9, 3, 1), 1500));
+    assert_eq!(plan.gateway.private_nets, [([10, 9, 0, 0].into(), 22), ([172, 16, 0, 0].into(), 16)]);
+    assert_eq!(plan.warnings, [""; 0]);
+}
+
+#[test]
+fn what_is_set_wins() {
+    let extra =
+        "POOL = [\"192.0.2.2\"]\nMTU = 1400\nPRIVATE_NETS = []\nPORT = 5555\nLEASE_TIME = 7\nLISTEN = false";
+    let plan = plan(extra, &system()).unwrap();
+    assert_eq!(plan.gateway.pool.addresses, [Ipv4Addr::new(192, 0, 2, 2)]);
+    assert_eq!((plan.site.internal_mtu, plan.listen.port()), (1400, 5555));
+    assert!(plan.gateway.private_nets.is_empty() && !plan.gateway.listen);
+    assert_eq!(plan.gateway.lease_time.as_secs(), 7);
+}
+
+#[test]
+fn problems_name_the_key_and_the_cure() {
+    let without = |names: &[&str], indexes: &[u32]| {
+        let mut system = system();
+        system.links.retain(|link| !names.contains(&link.name.as_str()));
+        system.addresses.retain(|address| !indexes.contains(&address.index));
+        system
+    };
+    let cases = [
+        (
+            without(&["int0"], &[2]),
+            "",
+            vec![
+                "gw.conf:1:10: INT_IF: there is no interface \"int0\" in this network namespace: there are lo, ext0",
+            ],
+        ),
+        (
+            without(&["int0", "ext0"], &[2, 3]),
+            "",
+            vec![
+                "gw.conf:1:10: INT_IF: there is no interface \"int0\" in this network namespace: there are lo",
+                "gw.conf:2:10: EXT_IF: there is no interface \"ext0\" in this network namespace: there are lo",
+            ],
+        ),
+        (
+            without(&[], &[2]),
+            "",
+            vec![
+                "gw.conf:1:10: INT_IF: int0 has no IPv4 address: give it the one that hosts know as their gateway: \
+                 `ip addr add ADDRESS/24 dev int0`",
+            ],
+        ),
+        (
+            without(&[], &[3]),
+            "",
+            vec![
+                "gw.conf:2:10: EXT_IF: ext0 has no IPv4 address, and POOL is not set: give it a public address \
+                 (`ip addr add ADDRESS/24 dev ext0`), or set POOL",
+            ],
+        ),
+        (
+            system(),
+            "POOL = [\"192.0.2.1\", \"10.9.3.1\"]",
+            vec![
+                "gw.conf:3:8: POOL: 10.9.3.1 is the gateway's own address on the internal network: lease public addresses only",
+            ],
+        ),
+    ];
+    for (system, extra, expected) in cases {
+        assert_eq!(plan(extra, &system).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn loopback_is_no_side_of_a_gateway() {
+    let config = Config::parse("INT_IF = \"lo\"\nEXT_IF = \"ext0\"", Path::new("gw.conf")).unwrap();
+    let error = Plan::new(&config, &system()).unwrap_err();
+    assert!(error.lines().next().unwrap().starts_with("gw.conf:1:10: INT_IF: lo is the loopback interface"));
+}
+
+#[test]
+fn local_ports_that_overlap_are_a_conflict() {
+    let conflict = warnings("PORT_RANGE = \"30000-40000\"", &system());
+    assert_eq!(
+        conflict,
+        [
+            "Conflict with the local ports: net.ipv4.ip_local_port_range 32768-60999 overlaps PORT_RANGE 30000-40000: the \
+          gateway's own connections may lose to leases; `sysctl -w net.ipv4.ip_local_port_range=\"40001 65535\"`"
+        ]
+    );
+    let both = warnings("PORT_RANGE = \"1024-65535\"\nLISTEN_RANGE = \"1-40000\"", &system());
+    assert!(both[0].contains("overlaps PORT_RANGE 1024-65535 and LISTEN_RANGE 1-40000"), "{both:?}");
+    assert!(both[0].contains("net.ipv4.ip_local_reserved_ports=1-65535`"), "{both:?}");
+
+    // Not when the kernel is kept from these ports, nor when no leased address is the gateway's own.
+    let reserved = System { local_reserved: vec![32768..=40000], ..system() };
+    assert_eq!(warnings("PORT_RANGE = \"30000-40000\"", &reserved), [""; 0]);
+    assert_eq!(
+        warnings("PORT_RANGE = \"30000-40000\"\nRESERVED_PORTS = [\"32768-60999\"]", &system()),
+        [""; 0]
+    );
+    let routed = warnings("PORT_RANGE = \"30000-40000\"\nPOOL = [\"198.51.100.1\"]", &system());
+    assert!(!routed.iter().any(|warning| warning.contains("Conflict")), "{routed:?}");
+}
+
+#[test]
+fn odd_systems_are_warned_about() {
+    let routed = warnings("POOL = [\"192.0.2.1\", \"198.51.100.1\"]", &system());
+    assert_eq!(
+        routed,
+        [
+            "POOL address 198.51.100.1 is on no interface of this gateway: unless it is routed here nobody outside will find \
+          it; `ip addr add 198.51.100.1/32 dev ext0`"
+        ]
+    );
+    assert!(warnings("MTU = 9000", &system())[0].contains("larger than that of int0, 1500"));
+    assert!(warnings("MTU = 1000", &system())[0].contains("leaves 980 bytes in the tunnel"));
+    let mut down = system();
+    down.links[2].up = false;
+    assert_eq!(warnings("", &down), ["interface ext0 is down: `ip link set ext0 up`"]);
+}
