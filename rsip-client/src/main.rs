@@ -1,2 +1,22 @@
-//! rsip-client
-fn main() {}
+//! `rsip-client`: leases a public address and ports for this host.
+
+use clap::Parser as _;
+use rsip_client::cli::{Cli, Command, Up};
+use rsip_client::{agent, calls};
+
+fn main() -> std::process::ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Up(arguments) => up(*arguments),
+        Command::Down(run_dir) => calls::down(&run_dir),
+        Command::Status { json, run_dir } => calls::status(&run_dir, json),
+        Command::Listen(ports) => calls::listen(&ports),
+        Command::Unlisten(ports) => calls::unlisten(&ports),
+    };
+    rsip_sys::exit::finish(agent::start::PROGRAM, &outcome)
+}
+
+fn up(arguments: Up) -> anyhow::Result<()> {
+    // One thread: the agent is one task, and what it waits for is the network.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(agent::start::up(arguments))
+}

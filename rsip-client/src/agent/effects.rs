@@ -1,0 +1,423 @@
+//! What the agent does to the host: everything that has to be undone, in one place.
+//!
+//! [`Effects::sync`] makes the host what the book says: tunnel address, routes, `LOCAL`, the confinement of the kernel's
+//! own port choice, the programs' configuration. It looks at what is there, so that it may be called at any time. What it
+//! changes is in `state.json` before it is changed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rsip_ebpf_common::host::{self, FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_PRIVATE_L3, FLAG_TIMEOUT_ALLOW};
+use rsip_proto::host::{BindingKind, HostBinding, SavedState};
+use rsip_proto::ids::{BindId, ClientId};
+use rsip_proto::wire::TunnelType;
+use rsip_sys::cgroup::Cgroup;
+use rsip_sys::netlink::{Netlink, NetlinkError, Prefix};
+use rsip_sys::rundir::RunDirError;
+use rsip_sys::sysctl::SysctlError;
+use rsip_sys::tc::Method;
+
+use crate::book::Book;
+use crate::hooks::HooksError;
+use crate::hooks::ebpf::{EbpfHooks, address_word};
+use crate::hooks::wait::Way;
+use crate::ports;
+use crate::state::{Registration, State};
+use crate::tunnel::path::{self, Path, PathError};
+use crate::tunnel::{Tunnel, TunnelError, local};
+use crate::usage::diag::Snapshot;
+
+/// Poll so long in the hook before each restart of a system call: most answers of a near gateway come within it, and
+/// the restarts stay few.
+const PARK_POLL: Duration = Duration::from_micros(50);
+
+/// Why a binding cannot be taken into use.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// Its tunnel type.
+    #[error("the gateway wants a {0} tunnel, this agent has IP-IP only")]
+    TunnelType(TunnelType),
+    /// Its address.
+    #[error("the gateway leased {new}, but {old} is in use: this agent uses one address at a time")]
+    OtherAddress {
+        /// In use.
+        old: Ipv4Addr,
+        /// Leased now.
+        new: Ipv4Addr,
+    },
+    /// Its address is one that the host has elsewhere.
+    #[error("the gateway leased {0}, which an interface of this host has already")]
+    AddressTaken(Ipv4Addr),
+    /// Hooks.
+    #[error(transparent)]
+    Hooks(#[from] HooksError),
+    /// Tunnel, routes.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// Addresses, routes.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Port range.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// `state.json`.
+    #[error(transparent)]
+    State(#[from] RunDirError),
+    /// The way to the gateway is gone.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// The host's side of things.
+#[derive(Debug)]
+pub struct Effects {
+    pub(super) netlink: Netlink,
+    pub(super) hooks: EbpfHooks,
+    pub(super) tunnel: Option<Tunnel>,
+    pub(super) book: Book,
+    pub(super) state: State,
+    pub(super) path: Path,
+    pub(super) cgroup: Cgroup,
+    config: host::Config,
+    fixed: local::Fixed,
+    gateway: Ipv4Addr,
+    interface: Option<String>,
+    directory: PathBuf,
+    forced: Option<Method>,
+    active: bool,
+}
+
+/// What [`Effects::new`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// A socket in the agent's namespace.
+    pub netlink: Netlink,
+    /// Loaded, not attached.
+    pub hooks: EbpfHooks,
+    /// Holds the rules.
+    pub book: Book,
+    /// As far as it was read.
+    pub state: State,
+    /// The way to the gateway.
+    pub path: Path,
+    /// Whose programs are served.
+    pub cgroup: Cgroup,
+    /// The gateway.
+    pub gateway: Ipv4Addr,
+    /// `--interface`.
+    pub interface: Option<String>,
+    /// `--private-net`.
+    pub private_nets: Vec<Prefix>,
+    /// The run directory.
+    pub directory: PathBuf,
+    /// How programs are to be held at interfaces, where it is not left to the kernel.
+    pub forced: Option<Method>,
+    /// Longest wait of a bind.
+    pub bind_timeout: Duration,
+    /// A bind passes after it.
+    pub allow_on_timeout: bool,
+}
+
+impl Effects {
+    /// Nothing is done to the host yet.
+    pub fn new(parts: Parts) -> Self {
+        let mut config = parts.hooks.base_config(parts.state.netns_cookie);
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        config.deadline_ns = nanoseconds(parts.bind_timeout);
+        config.poll_ns = match parts.hooks.waiting_way().way {
+            Way::Poll => config.deadline_ns,
+            Way::ParkFexit | Way::ParkTracepoint => nanoseconds(PARK_POLL),
+        };
+        config.tunnel_remote = address_word(parts.gateway);
+        if parts.allow_on_timeout {
+            config.flags |= FLAG_TIMEOUT_ALLOW;
+        }
+        let local = parts.private_nets.into_iter().chain([Prefix::host(parts.gateway)]).collect();
+        Self {
+            netlink: parts.netlink,
+            hooks: parts.hooks,
+            tunnel: None,
+            book: parts.book,
+            state: parts.state,
+            path: parts.path,
+            cgroup: parts.cgroup,
+            config,
+            fixed: local::Fixed { local, public: None },
+            gateway: parts.gateway,
+            interface: parts.interface,
+            directory: parts.directory,
+            forced: parts.forced,
+            active: false,
+        }
+    }
+
+    /// Whether tunnel and hooks are in place.
+    pub const fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Keeps what the state machine wants kept, if it changed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn keep(&mut self, saved: &SavedState) -> Result<(), RunDirError> {
+        let registration = Registration::from(saved);
+        if registration == self.state.registration {
+            return Ok(());
+        }
+        self.state.registration = registration;
+        self.store()
+    }
+
+    fn store(&self) -> Result<(), RunDirError> {
+        self.state.store(&self.directory)
+    }
+
+    /// Takes a binding into use: after `Ok` its ports pass.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of it is in use then.
+    pub async fn publish(&mut self, binding: HostBinding) -> Result<(), EffectError> {
+        self.check(&binding).await?;
+        let key = (binding.client_id, binding.bind_id);
+        let ports: Vec<u16> = binding.ports.iter().collect();
+        self.book.add(binding);
+        match self.put_into_use(&ports).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                if let Err(second) = self.withdraw(key).await {
+                    tracing::warn!(error = %second, "cannot undo what was begun");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn put_into_use(&mut self, ports: &[u16]) -> Result<(), EffectError> {
+        self.activate_tunnel().await?;
+        self.sync().await?;
+        self.book.open(&mut self.hooks, ports.iter().copied())?;
+        self.activate_hooks().await
+    }
+
+    async fn check(&self, binding: &HostBinding) -> Result<(), EffectError> {
+        if binding.tunnel != TunnelType::IpIp {
+            return Err(EffectError::TunnelType(binding.tunnel));
+        }
+        match self.book.public() {
+            Some(old) if old != binding.address => {
+                return Err(EffectError::OtherAddress { old, new: binding.address });
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.link().index);
+        let addresses = self.netlink.addresses().await?;
+        if addresses.iter().any(|a| a.address == binding.address && Some(a.index) != tunnel) {
+            return Err(EffectError::AddressTaken(binding.address));
+        }
+        Ok(())
+    }
+
+    /// Takes a binding out of use. Goes on after an error.
+    ///
+    /// # Errors
+    ///
+    /// The first of them.
+    pub async fn withdraw(&mut self, key: (ClientId, BindId)) -> Result<(), EffectError> {
+        let Some(binding) = self.book.remove(key) else { return Ok(()) };
+        let closed = self.book.close(&mut self.hooks, binding.ports.iter());
+        let synced = self.sync().await;
+        closed.map_err(EffectError::from).and(synced)
+    }
+
+    /// The tunnel device and its programs, where they are not there yet.
+    async fn activate_tunnel(&mut self) -> Result<(), EffectError> {
+        if self.tunnel.is_some() {
+            return Ok(());
+        }
+        // The way may have changed since it was looked up.
+        self.path = path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?;
+        self.state.private_interface = Some(self.path.interface.name.clone());
+        self.store()?;
+        let tunnel =
+            Tunnel::create(&self.netlink, &mut self.hooks, &self.path, self.gateway, self.forced).await?;
+        self.tunnel = Some(tunnel);
+        Ok(())
+    }
+
+    /// Tunnel and hooks, also while there is no binding.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub async fn activate(&mut self) -> Result<(), EffectError> {
+        self.activate_tunnel().await?;
+        self.sync().await?;
+        self.activate_hooks().await
+    }
+
+    async fn activate_hooks(&mut self) -> Result<(), EffectError> {
+        if self.active {
+            return Ok(());
+        }
+        self.book.write_rules(&mut self.hooks)?;
+        let name = self.cgroup_name();
+        self.hooks.attach(&self.cgroup.directory, &name)?;
+        self.active = true;
+        self.write_config()
+    }
+
+    /// The cgroup, for people.
+    pub fn cgroup_name(&self) -> String {
+        self.cgroup
+            .path
+            .as_ref()
+            .map_or_else(|| "the root of the cgroup v2 tree".to_owned(), |path| path.display().to_string())
+    }
+
+    /// Makes the host what the book says.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub async fn sync(&mut self) -> Result<(), EffectError> {
+        let public = self.book.public();
+        self.fixed.public = public;
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.set_public(&self.netlink, public).await?;
+        }
+        self.refresh_local().await?;
+        // Packets have to find the way before a program can choose a port to send them from, and the other way round.
+        if public.is_some() {
+            self.write_config()?;
+            self.confine()?;
+        } else {
+            self.confine()?;
+            self.write_config()?;
+        }
+        Ok(())
+    }
+
+    /// Follows the host's addresses and routes, and puts back what somebody else removed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub async fn follow(&mut self) -> Result<(), EffectError> {
+        self.refresh_local().await?;
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.repair(&self.netlink).await?;
+        }
+        let found = path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?;
+        if found.source != self.path.source && found.interface.index == self.path.interface.index {
+            tracing::info!(from = %self.path.source, to = %found.source, "the private address changed");
+            self.path = found;
+            self.write_config()?;
+        }
+        Ok(())
+    }
+
+    async fn refresh_local(&mut self) -> Result<(), EffectError> {
+        let local = local::gather(&self.netlink, &self.fixed).await?;
+        Ok(self.hooks.set_local(local)?)
+    }
+
+    fn confine(&mut self) -> Result<(), EffectError> {
+        let leased = self.book.block_ports();
+        match (&self.state.sysctls, leased.is_empty()) {
+            (None, true) => {}
+            (None, false) => {
+                let original = ports::current()?;
+                self.state.sysctls = Some(original.clone());
+                self.store()?;
+                ports::apply(&leased, &original)?;
+            }
+            (Some(original), false) => ports::apply(&leased, original)?,
+            (Some(original), true) => {
+                ports::restore(original)?;
+                self.state.sysctls = None;
+                self.store()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_config(&mut self) -> Result<(), EffectError> {
+        let mut config = self.config;
+        config.public_address = self.book.public().map_or(0, address_word);
+        config.tunnel_local = address_word(self.path.source);
+        config.private_ifindex = self.path.interface.index;
+        config.tunnel_ifindex = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.link().index);
+        if self.path.interface.mac.is_none() {
+            config.flags |= FLAG_PRIVATE_L3;
+        }
+        if self.book.bindings().any(|binding| binding.kind == BindingKind::Block) {
+            config.flags |= FLAG_EPHEMERAL;
+        }
+        if self.active {
+            config.flags |= FLAG_ENABLED;
+        }
+        Ok(self.hooks.set_config(&config)?)
+    }
+
+    /// From now on every bind and connect passes, also those that wait.
+    pub fn open_wide(&mut self) {
+        use crate::hooks::PortTable as _;
+        self.active = false;
+        let outcome = self.write_config().and_then(|()| {
+            for port in self.hooks.waiting()? {
+                self.book.pass(&mut self.hooks, port)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot let waiting programs go on");
+        }
+    }
+
+    /// Sockets per port, as the kernel's tables say; none while there is no leased address. `None`: the kernel does not
+    /// tell.
+    pub fn sockets(&self) -> Option<BTreeMap<u16, usize>> {
+        let Some(public) = self.book.public() else { return Some(BTreeMap::new()) };
+        match Snapshot::take() {
+            Ok(snapshot) => Some(snapshot.uses(public)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot list sockets");
+                None
+            }
+        }
+    }
+
+    /// Undoes everything that was done to the host. Goes on after an error. The file stays if something could not be
+    /// undone, so that `down` can try again.
+    ///
+    /// # Errors
+    ///
+    /// The first of them.
+    pub async fn undo(mut self, keep_registration: bool) -> Result<(), EffectError> {
+        let mut outcome: Result<(), EffectError> = Ok(());
+        self.hooks.detach();
+        if let Some(original) = &self.state.sysctls {
+            outcome = outcome.and(ports::restore(original).map_err(EffectError::from));
+        }
+        if let Some(tunnel) = self.tunnel.take() {
+            outcome = outcome.and(tunnel.destroy(&self.netlink).await.map_err(EffectError::from));
+        }
+        if outcome.is_ok() {
+            self.state.sysctls = None;
+            self.state.private_interface = None;
+            outcome = if keep_registration && self.state.registration.is_worth_keeping() {
+                self.store()
+            } else {
+                State::remove(&self.directory)
+            }
+            .map_err(EffectError::from);
+        }
+        outcome
+    }
+}

@@ -1,0 +1,104 @@
+//! Ports that the operator keeps (`--listen`, `rsip-client listen`), and the callers who wait to hear about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use rsip_sys::control::Reply;
+
+use crate::control::{PortAnswer, PortOutcome, Response};
+
+/// A caller who waits for verdicts.
+#[derive(Debug)]
+struct Caller {
+    ports: Vec<u16>,
+    outcomes: BTreeMap<u16, PortOutcome>,
+    reply: Reply<Response>,
+}
+
+/// Ports that are kept, and who asked.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    /// Kept, or asked for to be kept.
+    ports: BTreeSet<u16>,
+    /// Of these, given at start: a refusal is told once, in the log.
+    at_start: BTreeSet<u16>,
+    callers: Vec<Caller>,
+}
+
+impl Listeners {
+    /// The ports given at start.
+    pub(super) fn begin(&mut self, ports: &[u16]) -> Vec<u16> {
+        self.at_start.extend(ports);
+        self.ports.extend(ports);
+        self.at_start.iter().copied().collect()
+    }
+
+    /// A caller wants these; gives those to ask for.
+    pub(super) fn ask(&mut self, ports: Vec<u16>, reply: Reply<Response>) -> BTreeSet<u16> {
+        let wanted: BTreeSet<u16> = ports.iter().copied().collect();
+        self.ports.extend(&wanted);
+        self.callers.push(Caller { ports, outcomes: BTreeMap::new(), reply });
+        self.answer();
+        wanted
+    }
+
+    /// A port is leased.
+    pub(super) fn granted(&mut self, port: u16, address: Option<Ipv4Addr>) {
+        let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        if self.at_start.remove(&port) {
+            tracing::info!(port, "kept, as --listen says");
+        }
+        self.tell(port, &PortOutcome::Leased(address));
+    }
+
+    /// A port is refused: it is not kept.
+    pub(super) fn refused(&mut self, port: u16, why: &str) {
+        if self.at_start.remove(&port) {
+            tracing::error!(port, why, "cannot be kept, as --listen says");
+        }
+        if self.callers.iter().any(|caller| caller.waits_for(port)) {
+            self.ports.remove(&port);
+        }
+        self.tell(port, &PortOutcome::Refused(why.to_owned()));
+    }
+
+    /// The operator does not want it any more. False: he did not before.
+    pub(super) fn drop_port(&mut self, port: u16) -> bool {
+        self.ports.remove(&port)
+    }
+
+    fn tell(&mut self, port: u16, outcome: &PortOutcome) {
+        for caller in self.callers.iter_mut().filter(|caller| caller.waits_for(port)) {
+            caller.outcomes.insert(port, outcome.clone());
+        }
+        self.answer();
+    }
+
+    fn answer(&mut self) {
+        let (done, waiting) = std::mem::take(&mut self.callers)
+            .into_iter()
+            .partition(|caller| caller.ports.iter().all(|port| caller.outcomes.contains_key(port)));
+        self.callers = waiting;
+        for caller in done {
+            caller.finish();
+        }
+    }
+}
+
+impl Caller {
+    fn waits_for(&self, port: u16) -> bool {
+        self.ports.contains(&port) && !self.outcomes.contains_key(&port)
+    }
+
+    fn finish(self) {
+        let answers = self
+            .ports
+            .iter()
+            .filter_map(|port| {
+                let outcome = self.outcomes.get(port)?.clone();
+                Some(PortAnswer { port: *port, outcome })
+            })
+            .collect();
+        self.reply.answer(Ok(Response::Ports(answers)));
+    }
+}

@@ -1,0 +1,544 @@
+//! The agent: one task that owns the state machine and everything around it.
+//!
+//! ```text
+//!   hooks (ring buffer) ──want, released──┐                      ┌──Publish, Withdraw──> effects (tunnel, maps, sysctls)
+//!   gateway (transport) ──messages────────┤                      │
+//!   control socket ──────listen, down─────┼──> Host (rsip-proto) ┼──Send, Connect─────> transport
+//!   clock ────────────────────────────────┤     state machine    │
+//!   netlink, signals ─────────────────────┘                      └──Verdict───────────> maps, waiting callers
+//! ```
+//!
+//! Each turn of the loop takes one input, feeds it to the state machine, and carries out all commands that follow.
+//! Inputs in the order in which they are looked at, and why:
+//!
+//! 1. signals: an operator who says stop is heard first;
+//! 2. the gateway: answers end waiting, and they come one at a time;
+//! 3. hooks: programs wait there; a budget per turn keeps them from starving the rest;
+//! 4. control calls: people have patience;
+//! 5. the host's network changed;
+//! 6. time: what is due now is not late a moment later.
+
+pub mod effects;
+mod listeners;
+mod report;
+pub mod start;
+mod trouble;
+mod wants;
+
+pub use self::trouble::failure;
+
+use std::time::{Duration, Instant};
+
+use rsip_ebpf_common::host::{EVENT_CONTINUE, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, Event};
+use rsip_proto::host::{
+    BindingKind, GatewayState, Host, HostBinding, HostCommand, HostTransport, InstallFailed,
+    RegistrationChange, WithdrawReason,
+};
+use rsip_sys::control::{Call, Reply};
+use rsip_sys::netlink::Watch;
+use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
+
+use self::effects::Effects;
+use self::listeners::Listeners;
+use self::trouble::Trouble;
+use self::wants::Wants;
+use crate::control::{PortOutcome, Request, Response};
+use crate::hooks::{HooksError, PortTable as _};
+use crate::transport::{Numbered, Transport, TransportEvent};
+use crate::usage::{Action, Usage};
+
+/// How often is looked for what no event told.
+const TICK: Duration = Duration::from_secs(1);
+/// Changes of the host's network come in groups.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What the agent was told to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The gateway.
+    pub gateway: std::net::SocketAddrV4,
+    /// What carries RSIP.
+    pub transport: HostTransport,
+    /// Ports in a block; 0: none.
+    pub block: u8,
+    /// Ports that are leased at start and kept.
+    pub listen: Vec<u16>,
+    /// Where no answer comes in time, the bind passes.
+    pub allow_on_timeout: bool,
+    /// Longest wait of a bind.
+    pub bind_timeout: Duration,
+    /// The first registration fails after this; `None`: never.
+    pub start_timeout: Option<Duration>,
+}
+
+/// How far the agent is.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is leased yet.
+    Starting { until: Option<Instant> },
+    /// Serving.
+    Running,
+    /// Leaving the gateway; then the host is restored.
+    Stopping { failure: Option<anyhow::Error>, callers: Vec<Reply<Response>> },
+}
+
+/// One thing that happened.
+enum Input {
+    Signal,
+    Transport(Numbered),
+    Hooks(Result<Vec<Event>, HooksError>),
+    Control(Call<Request, Response>),
+    Network(bool),
+    Time,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Agent {
+    settings: Settings,
+    host: Host,
+    effects: Effects,
+    stage: Stage,
+    transport: Option<Transport>,
+    transports: u64,
+    to_agent: mpsc::Sender<Numbered>,
+    from_transport: mpsc::Receiver<Numbered>,
+    calls: mpsc::Receiver<Call<Request, Response>>,
+    signals: [Signal; 2],
+    watch: Watch,
+    usage: Usage,
+    wants: Wants,
+    listeners: Listeners,
+    trouble: Trouble,
+    tick: Instant,
+    network_changed: Option<Instant>,
+    resumed: bool,
+    done: bool,
+}
+
+impl Agent {
+    /// Serves until it is told to stop, or fails at start; restores the host in any case.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not start, or what could not be restored.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        self.host.start(Instant::now());
+        self.carry_out().await;
+        while !self.done {
+            let input = self.next_input().await;
+            self.handle(input, Instant::now()).await;
+            self.carry_out().await;
+            self.check_start();
+            self.carry_out().await;
+        }
+        self.finish().await
+    }
+
+    async fn next_input(&mut self) -> Input {
+        let deadline = tokio::time::Instant::from_std(self.deadline());
+        let [terminate, interrupt] = &mut self.signals;
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => Input::Signal,
+            _ = interrupt.recv() => Input::Signal,
+            Some(event) = self.from_transport.recv() => Input::Transport(event),
+            events = self.effects.hooks.events() => Input::Hooks(events),
+            Some(call) = self.calls.recv() => Input::Control(call),
+            changed = self.watch.changed(), if self.network_changed.is_none() => Input::Network(changed),
+            () = tokio::time::sleep_until(deadline) => Input::Time,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let start = match self.stage {
+            Stage::Starting { until } => until,
+            Stage::Running | Stage::Stopping { .. } => None,
+        };
+        let rest = [self.host.poll_timeout(), self.usage.poll_timeout(), self.network_changed, start];
+        rest.into_iter().flatten().fold(self.tick, Instant::min)
+    }
+
+    async fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Signal => self.stop(now, None),
+            Input::Transport((number, event)) => {
+                if self.transport.as_ref().is_some_and(|transport| transport.number() == number) {
+                    self.handle_transport(event, now);
+                }
+            }
+            Input::Hooks(Ok(events)) => {
+                for event in events {
+                    self.handle_event(&event, now);
+                }
+            }
+            Input::Hooks(Err(error)) => {
+                tracing::error!(%error, "events are lost");
+                tokio::time::sleep(SETTLE).await;
+            }
+            Input::Control(call) => self.handle_call(call, now),
+            Input::Network(true) => self.network_changed = Some(now + SETTLE),
+            Input::Network(false) => {
+                tracing::warn!("the kernel does not tell changes of the network any more");
+                self.network_changed = Some(now + Duration::from_secs(5));
+            }
+            Input::Time => {}
+        }
+        self.handle_time(now).await;
+    }
+
+    async fn handle_time(&mut self, now: Instant) {
+        if self.host.poll_timeout().is_some_and(|at| at <= now) {
+            self.host.handle_timeout(now);
+        }
+        if self.network_changed.is_some_and(|at| at <= now) {
+            self.network_changed = None;
+            if self.effects.is_active()
+                && let Err(error) = self.effects.follow().await
+            {
+                tracing::warn!(error = %describe(&error), "cannot follow the change of the network");
+            }
+        }
+        if self.usage.poll_timeout().is_some_and(|at| at <= now) {
+            self.look_at_usage(now);
+        }
+        if self.tick <= now {
+            self.tick = now + TICK;
+            self.look_for_the_untold(now);
+        }
+    }
+
+    fn handle_transport(&mut self, event: TransportEvent, now: Instant) {
+        match event {
+            TransportEvent::Up => {
+                tracing::debug!(gateway = %self.settings.gateway, "transport is up");
+                self.host.handle_transport_up(now);
+            }
+            TransportEvent::Down(error) => {
+                tracing::debug!(gateway = %self.settings.gateway, %error, "transport is down");
+                self.trouble.transport(&error);
+                self.transport = None;
+                self.host.handle_transport_down(now);
+            }
+            TransportEvent::Message(message) => {
+                tracing::trace!(?message, "from the gateway");
+                self.host.handle_message(message, now);
+            }
+            TransportEvent::Garbage(error) => {
+                tracing::debug!(%error, "dropped what is no message");
+                self.trouble.garbage(&error);
+            }
+            TransportEvent::Unreachable(error) => {
+                tracing::debug!(%error, "the network says");
+                self.trouble.unreachable(&error);
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: &Event, now: Instant) {
+        let Ok(port) = u16::try_from(event.port) else { return };
+        match event.kind {
+            EVENT_WANT_PORT => {
+                tracing::info!(port, command = %command(event), pid = event.tgid, uid = event.uid, "wants");
+                self.want(port, now);
+            }
+            EVENT_RELEASED => self.usage.released(port, now),
+            EVENT_WANT_BLOCK => {
+                // Without a block the state machine asks for one by itself, with pauses; a second one would not help
+                // somebody who cannot have the first.
+                tracing::info!(command = %command(event), pid = event.tgid, "refused: no ephemeral port is leased");
+                if self.settings.block > 0 && !self.has_or_awaits_block(now) {
+                    self.host.want_block(now);
+                }
+            }
+            EVENT_CONTINUE => continue_process(event.tgid),
+            other => tracing::error!(kind = other, "an event of an unknown kind"),
+        }
+    }
+
+    fn has_or_awaits_block(&self, now: Instant) -> bool {
+        let view = self.host.view(now);
+        view.bindings.iter().any(|view| view.binding.kind == BindingKind::Block)
+            || view.pending.iter().any(|view| view.kind == BindingKind::Block)
+    }
+
+    fn handle_call(&mut self, call: Call<Request, Response>, now: Instant) {
+        let (request, reply) = call.split();
+        match (request, &mut self.stage) {
+            (Request::Status, _) => reply.answer(Ok(Response::Status(Box::new(self.report(now))))),
+            (Request::Down, Stage::Stopping { callers, .. }) => callers.push(reply),
+            (Request::Down, _) => {
+                self.stop(now, None);
+                if let Stage::Stopping { callers, .. } = &mut self.stage {
+                    callers.push(reply);
+                }
+            }
+            (_, Stage::Stopping { .. }) => reply.answer(Err("the agent is stopping".to_owned())),
+            (_, Stage::Starting { .. }) => reply.answer(Err("the host is not registered yet".to_owned())),
+            (Request::Listen(ports), Stage::Running) => {
+                for port in self.listeners.ask(ports, reply) {
+                    self.host.listen(port, now);
+                }
+            }
+            (Request::Unlisten(ports), Stage::Running) => reply.answer(Ok(self.unlisten(ports, now))),
+        }
+    }
+
+    fn unlisten(&mut self, ports: Vec<u16>, now: Instant) -> Response {
+        let answers = ports.into_iter().map(|port| {
+            let outcome = if self.listeners.drop_port(port) {
+                self.host.unlisten(port, now);
+                // A program may use it: then it is leased until the program is done.
+                if self.effects.book.holder(port).is_some() {
+                    self.usage.track(port, now);
+                }
+                PortOutcome::Released
+            } else {
+                PortOutcome::Unknown
+            };
+            crate::control::PortAnswer { port, outcome }
+        });
+        Response::Ports(answers.collect())
+    }
+
+    /// Carries out what the state machine wants, until it wants nothing more.
+    async fn carry_out(&mut self) {
+        loop {
+            // Kept before any of it is done: after a crash it must be known what may hold at the gateway.
+            if let Err(error) = self.effects.keep(&self.host.saved()) {
+                tracing::error!(error = %describe(&error), "cannot keep the state");
+            }
+            let Some(command) = self.host.next_command() else { return };
+            self.carry_out_one(command, Instant::now()).await;
+        }
+    }
+
+    async fn carry_out_one(&mut self, command: HostCommand, now: Instant) {
+        match command {
+            HostCommand::Connect => {
+                self.transports += 1;
+                self.transport = Some(Transport::open(
+                    self.settings.transport,
+                    self.settings.gateway,
+                    self.transports,
+                    self.to_agent.clone(),
+                ));
+            }
+            HostCommand::Disconnect => self.transport = None,
+            HostCommand::Send(message) => {
+                tracing::trace!(?message, "to the gateway");
+                if let Some(transport) = &self.transport {
+                    transport.send(&message);
+                }
+            }
+            HostCommand::Publish { op, binding } => {
+                let outcome = self.publish(binding, now).await;
+                self.host.handle_done(op, outcome, Instant::now());
+            }
+            HostCommand::Renamed { old, binding } => {
+                tracing::info!(bind_id = %binding.bind_id, ports = %binding.ports, "leased again");
+                self.effects.book.rename(old, binding);
+            }
+            HostCommand::Withdraw { binding, reason } => self.withdraw(&binding, reason, now).await,
+            HostCommand::Verdict { port, outcome } => self.verdict(port, outcome, now),
+            HostCommand::Registration(change) => self.registration_changed(change, now).await,
+            HostCommand::Stopped => self.done = true,
+        }
+    }
+
+    async fn publish(&mut self, binding: HostBinding, now: Instant) -> Result<(), InstallFailed> {
+        let (kind, ports) = (binding.kind, binding.ports.clone());
+        let was_active = self.effects.is_active();
+        tracing::info!(bind_id = %binding.bind_id, address = %binding.address, %ports, ?kind, "leased");
+        if let Err(error) = self.effects.publish(binding).await {
+            tracing::error!(%ports, error = %describe(&error), "cannot take the lease into use");
+            if let Stage::Starting { .. } = self.stage {
+                self.stop(now, Some(trouble::failure(error)));
+            }
+            return Err(InstallFailed);
+        }
+        for port in ports.iter().filter(|_| kind == BindingKind::Listen) {
+            self.usage.track(port, now);
+        }
+        if !was_active && self.resumed {
+            self.adopt(now);
+        }
+        Ok(())
+    }
+
+    async fn withdraw(&mut self, binding: &HostBinding, reason: WithdrawReason, now: Instant) {
+        tracing::info!(bind_id = %binding.bind_id, ports = %binding.ports, ?reason, "no longer leased");
+        let lost: Vec<u16> = match (binding.kind, reason) {
+            (BindingKind::Listen, WithdrawReason::Lost) => {
+                binding.ports.iter().filter(|port| self.is_used(*port)).collect()
+            }
+            _ => Vec::new(),
+        };
+        for port in binding.ports.iter() {
+            self.usage.forget(port);
+        }
+        if let Err(error) = self.effects.withdraw((binding.client_id, binding.bind_id)).await {
+            tracing::error!(ports = %binding.ports, error = %describe(&error), "cannot take the lease out of use");
+        }
+        for port in lost {
+            tracing::warn!(port, "a program still serves a port that somebody else may hold now");
+            self.wants.seek(port, now);
+        }
+    }
+
+    async fn registration_changed(&mut self, change: RegistrationChange, now: Instant) {
+        match change {
+            RegistrationChange::Registered(client_id) => {
+                tracing::info!(%client_id, gateway = %self.settings.gateway, "registered");
+                self.trouble.clear();
+                if self.settings.block == 0
+                    && let Err(error) = self.effects.activate().await
+                {
+                    self.stop(now, Some(trouble::failure(error)));
+                }
+            }
+            RegistrationChange::Refused(error) => {
+                tracing::warn!(%error, "the gateway refuses the registration");
+                self.trouble.refused(error);
+            }
+            RegistrationChange::Unreachable => {
+                tracing::warn!(gateway = %self.settings.gateway, "the gateway cannot be reached");
+            }
+            RegistrationChange::Lost => tracing::warn!("the gateway lost the registration"),
+        }
+    }
+
+    /// Whether the start has succeeded, or failed.
+    fn check_start(&mut self) {
+        let Stage::Starting { until } = self.stage else { return };
+        let now = Instant::now();
+        let view = self.host.view(now);
+        let registered = view.gateway == GatewayState::Registered;
+        let has_block = self.settings.block == 0 || !self.effects.book.block_ports().is_empty();
+        if registered && has_block && self.effects.is_active() {
+            self.stage = Stage::Running;
+            self.announce(&view);
+            for port in self.listeners.begin(&self.settings.listen) {
+                self.host.listen(port, now);
+            }
+            return;
+        }
+        if registered
+            && let Some(error) = view
+                .pending
+                .iter()
+                .find(|pending| pending.kind == BindingKind::Block && pending.retry_in.is_some())
+                .and_then(|pending| pending.refused)
+        {
+            self.trouble.no_block(error);
+        }
+        let Some(until) = until else { return };
+        if self.trouble.is_final() || now >= until {
+            let failure = self.trouble.start_failure(self.settings.gateway, self.settings.start_timeout);
+            self.stop(now, Some(failure));
+        }
+    }
+
+    /// Begins to leave: programs go on as if there were no agent, the gateway is told.
+    fn stop(&mut self, now: Instant, failure: Option<anyhow::Error>) {
+        if let Stage::Stopping { .. } = self.stage {
+            return;
+        }
+        tracing::info!("stopping");
+        self.stage = Stage::Stopping { failure, callers: Vec::new() };
+        self.effects.open_wide();
+        self.host.shutdown(now);
+    }
+
+    async fn finish(self) -> anyhow::Result<()> {
+        let Stage::Stopping { failure, callers } = self.stage else { return Ok(()) };
+        // A start that failed after a crash leaves the registration for the next one.
+        let keep = failure.is_some() && self.resumed;
+        let undone = self.effects.undo(keep).await.map_err(|error| {
+            trouble::failure(error).context("cannot restore the host; run `rsip-client down` to try again")
+        });
+        for caller in callers {
+            let answer = match &undone {
+                Ok(()) => Ok(Response::Done),
+                Err(error) => Err(format!("{error:#}")),
+            };
+            caller.answer(answer);
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => undone,
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.replace('\n', "; ")
+}
+
+fn command(event: &Event) -> String {
+    let name: Vec<u8> = event.command.iter().copied().take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+/// A stopped thread that the programs could not continue; SIGCONT continues all threads of a process.
+fn continue_process(tgid: u32) {
+    let Ok(pid) = i32::try_from(tgid) else { return };
+    if pid <= 1 {
+        return;
+    }
+    let pid = nix::unistd::Pid::from_raw(pid);
+    if let Err(errno) = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT) {
+        tracing::warn!(%pid, %errno, "cannot continue a waiting program");
+    }
+}
+
+impl Agent {
+    fn look_at_usage(&mut self, now: Instant) {
+        let counted: Vec<(u16, bool)> = self
+            .usage
+            .ports()
+            .map(|port| (port, self.effects.hooks.uses(port).is_ok_and(|uses| uses > 0)))
+            .collect();
+        // The kernel's tables are asked only when the programs' own count does not settle it.
+        let sockets = if counted.iter().any(|(_, used)| !used) {
+            match self.effects.sockets() {
+                Some(sockets) => sockets,
+                None => return self.usage.postpone(now),
+            }
+        } else {
+            std::collections::BTreeMap::new()
+        };
+        let used: std::collections::BTreeSet<u16> = counted
+            .into_iter()
+            .filter(|(port, used)| *used || sockets.contains_key(port))
+            .map(|(port, _)| port)
+            .collect();
+        for action in self.usage.observe(now, |port| used.contains(&port)) {
+            let book = &self.effects.book;
+            let outcome = match action {
+                Action::Close(port) => book.close(&mut self.effects.hooks, [port]),
+                Action::Reopen(port) => book.open(&mut self.effects.hooks, [port]),
+                Action::Release(port) => {
+                    tracing::info!(port, "nobody uses it any more");
+                    self.host.release_port(port, now);
+                    Ok(())
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::error!(error = %describe(&error), ?action, "the port table is not written");
+            }
+        }
+    }
+}

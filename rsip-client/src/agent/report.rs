@@ -1,0 +1,209 @@
+//! The status, gathered from the state machine, the maps and the kernel.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rsip_ebpf_common::host::Counter as Counted;
+use rsip_proto::host::{BindingKind, BindingState, BindingView, GatewayState, HostTransport, HostView};
+use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
+
+use super::Agent;
+use crate::hooks::PortTable as _;
+use crate::ports;
+use crate::status::{
+    Counter, Ephemeral, Hooks, Lease, Program, Registration, Rule, RuleAction, Status, Tunnel, Waiting,
+    Wanted,
+};
+
+/// Counters by name, in the order of the programs.
+const COUNTERS: [(&str, Counted); 12] = [
+    ("bind_granted", Counted::BindGranted),
+    ("bind_denied", Counted::BindDenied),
+    ("bind_timeout", Counted::BindTimeout),
+    ("parked", Counted::Parked),
+    ("park_failed", Counted::ParkFailed),
+    ("event_lost", Counted::EventLost),
+    ("connect_refused", Counted::ConnectRefused),
+    ("tunnel_out", Counted::TunnelOut),
+    ("tunnel_in", Counted::TunnelIn),
+    ("tunnel_dropped", Counted::TunnelDropped),
+    ("tunnel_bad_source", Counted::TunnelBadSource),
+    ("count_lost", Counted::CountLost),
+];
+
+impl Agent {
+    /// Everything, as it is now.
+    pub(super) fn report(&self, now: Instant) -> Status {
+        let view = self.host.view(now);
+        let effects = &self.effects;
+        let sockets = effects.sockets().unwrap_or_default();
+        let waiting_way = effects.hooks.waiting_way();
+        Status {
+            registration: self.registration(&view),
+            leases: view.bindings.iter().map(|binding| self.lease(binding, &sockets)).collect(),
+            wanted: view
+                .pending
+                .iter()
+                .map(|pending| Wanted {
+                    ports: pending.ports.to_string(),
+                    kind: kind(pending.kind).to_owned(),
+                    refused: pending.refused.map(|error| error.to_string()),
+                    retry_in: pending.retry_in.map(|left| left.as_secs()),
+                })
+                .collect(),
+            policy: "ACCEPT".to_owned(),
+            rules: effects
+                .book
+                .ignored()
+                .iter()
+                .map(|range| Rule { action: RuleAction::Ignore, first: *range.start(), last: *range.end() })
+                .collect(),
+            waiting: Waiting {
+                way: waiting_way.way.to_string(),
+                why: waiting_way.why.clone(),
+                deadline_ms: u64::try_from(self.settings.bind_timeout.as_millis()).unwrap_or(u64::MAX),
+                ports: self.wants.asked().collect(),
+            },
+            hooks: Hooks {
+                cgroup: effects.cgroup_name(),
+                programs: effects
+                    .hooks
+                    .program_status()
+                    .into_iter()
+                    .map(|p| Program { name: p.name.to_owned(), id: p.id, attached: p.attached })
+                    .collect(),
+            },
+            tunnel: effects.tunnel.as_ref().map(|tunnel| Tunnel {
+                device: tunnel.link().name.clone(),
+                mtu: tunnel.link().mtu,
+                address: tunnel.public(),
+                local: effects.path.source,
+                remote: *self.settings.gateway.ip(),
+                interface: effects.path.interface.name.clone(),
+                attachment: tunnel.method().to_string(),
+            }),
+            ephemeral: ephemeral(effects.state.sysctls.is_some()),
+            counters: COUNTERS
+                .iter()
+                .map(|(name, counter)| Counter {
+                    name: (*name).to_owned(),
+                    value: effects.hooks.counter(*counter).unwrap_or_default(),
+                })
+                .collect(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn registration(&self, view: &HostView) -> Registration {
+        Registration {
+            gateway: self.settings.gateway,
+            client_id: view.client_id.map(|id| id.0),
+            state: match view.gateway {
+                GatewayState::Idle => "idle".to_owned(),
+                GatewayState::Connecting => "connecting".to_owned(),
+                GatewayState::Registering => "registering".to_owned(),
+                GatewayState::Registered => "registered".to_owned(),
+                GatewayState::Refused(error) => format!("refused: {error}"),
+                GatewayState::Unreachable => "unreachable".to_owned(),
+                GatewayState::Stopping => "stopping".to_owned(),
+                GatewayState::Stopped => "stopped".to_owned(),
+            },
+            lease: view.lease_time.map(|time| time.as_secs()),
+            remaining: view.lease_left.map(seconds_left),
+            transport: transport_name(self.settings.transport).to_owned(),
+            tunnels: view.tunnel_types.iter().map(ToString::to_string).collect(),
+            flow_policy: view.flow_policy.map(flow_policy),
+        }
+    }
+
+    fn lease(&self, view: &BindingView, sockets: &BTreeMap<u16, usize>) -> Lease {
+        let binding = &view.binding;
+        let uses: Vec<usize> = binding
+            .ports
+            .iter()
+            .map(|port| {
+                let counted = self.effects.hooks.uses(port).unwrap_or_default();
+                let seen = sockets.get(&port).copied().unwrap_or_default();
+                // The two overlap: a bound socket is in both.
+                seen.max(usize::try_from(counted).unwrap_or(usize::MAX))
+            })
+            .collect();
+        Lease {
+            address: binding.address,
+            ports: binding.ports.to_string(),
+            count: uses.len(),
+            bind_id: binding.bind_id.0,
+            lease: view.lease_time.as_secs(),
+            remaining: seconds_left(view.lease_left),
+            kind: kind(binding.kind).to_owned(),
+            state: match view.state {
+                BindingState::Resumed => "being confirmed",
+                BindingState::Installing => "being set up",
+                BindingState::InUse => "in use",
+                BindingState::Renewing => "being renewed",
+                BindingState::Releasing => "releasing",
+            }
+            .to_owned(),
+            ports_used: uses.iter().filter(|sockets| **sockets > 0).count(),
+            sockets: uses.iter().sum(),
+        }
+    }
+
+    /// The one line that says that the host is ready.
+    pub(super) fn announce(&self, view: &HostView) {
+        let client_id = view.client_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let leased: Vec<String> = self
+            .effects
+            .book
+            .bindings()
+            .filter(|binding| binding.kind == BindingKind::Block)
+            .map(|binding| format!("{} ports {}", binding.address, binding.ports))
+            .collect();
+        let leased = if leased.is_empty() { "no ephemeral ports".to_owned() } else { leased.join(", ") };
+        println!(
+            "rsip-client: up: registered as client {client_id} at {}, leased {leased}, waiting by {}",
+            self.settings.gateway,
+            self.effects.hooks.waiting_way().way,
+        );
+    }
+}
+
+/// Rounded up: a lease with half a second left is not over.
+const fn seconds_left(left: Duration) -> u64 {
+    left.as_secs() + if left.subsec_nanos() > 0 { 1 } else { 0 }
+}
+
+const fn kind(kind: BindingKind) -> &'static str {
+    match kind {
+        BindingKind::Block => "block",
+        BindingKind::Listen => "listen",
+        BindingKind::StaticListen => "static",
+    }
+}
+
+pub(super) const fn transport_name(transport: HostTransport) -> &'static str {
+    match transport {
+        HostTransport::Tcp => "tcp",
+        HostTransport::Udp => "udp",
+    }
+}
+
+fn flow_policy(policy: FlowPolicy) -> String {
+    let local = match policy.local {
+        LocalPolicy::Macro => "macro",
+        LocalPolicy::Micro => "micro",
+    };
+    let remote = match policy.remote {
+        RemotePolicy::Macro => "macro",
+        RemotePolicy::Micro => "micro",
+        RemotePolicy::None => "none",
+    };
+    format!("local {local}, remote {remote}")
+}
+
+fn ephemeral(confined: bool) -> Ephemeral {
+    let (range, reserved) =
+        ports::current().map(|current| (current.range, current.reserved)).unwrap_or_default();
+    Ephemeral { range: range.split_whitespace().collect::<Vec<_>>().join("-"), reserved, confined }
+}

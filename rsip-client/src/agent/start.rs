@@ -1,0 +1,297 @@
+//! The way from the command line to a serving agent. Everything that can be wrong with the machine or the arguments is
+//! found before the gateway is spoken to, and nothing of the host's network is changed before it has answered.
+
+use std::fs::OpenOptions;
+use std::net::Ipv4Addr;
+use std::path::{Path as FilePath, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rsip_proto::host::{Host, HostConfig, SavedState};
+use rsip_sys::caps::{self, CapabilityError, Need};
+use rsip_sys::cgroup::{self, Cgroup, CgroupError};
+use rsip_sys::exit::{ExitCode, Failure};
+use rsip_sys::netlink::{Netlink, NetlinkError, Watch};
+use rsip_sys::netns;
+use rsip_sys::rundir::{self, RunDir, RunDirError};
+use rsip_sys::tc::Method;
+use rsip_sys::{control, logging};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::effects::{EffectError, Effects, Parts};
+use super::listeners::Listeners;
+use super::report::transport_name;
+use super::trouble::{self, Trouble};
+use super::wants::Wants;
+use super::{Agent, Settings, Stage};
+use crate::book::Book;
+use crate::cli::{OnTimeout, Up};
+use crate::hooks::ebpf::EbpfHooks;
+use crate::recovery;
+use crate::state::State;
+use crate::tunnel::path::{self, Path, PathError};
+use crate::tunnel::{self, TunnelError};
+use crate::usage::Usage;
+use crate::usage::diag::Snapshot;
+
+/// What the agent must be allowed to do.
+pub const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIGNALS];
+/// The program's name: run directory, exit line.
+pub const PROGRAM: &str = "rsip-client";
+
+/// Events and calls on their way to the agent; who sends more waits.
+const QUEUE: usize = 64;
+/// With `--persist`: how often the way to the gateway is looked for.
+const PATH_RETRY: Duration = Duration::from_secs(1);
+/// An answer to the last caller is written before the process ends.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+/// `rsip-client up`.
+///
+/// # Errors
+///
+/// A [`Failure`] with its exit code.
+pub async fn up(arguments: Up) -> anyhow::Result<()> {
+    if let Err(error) = logging::init(&arguments.log_level) {
+        return Err(Failure::new(ExitCode::Usage, "--log-level").why(error.to_string()).into());
+    }
+    let mut signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
+    require_capabilities()?;
+    let directory = run_directory(arguments.run_dir.path.as_deref())?;
+    let run_dir = RunDir::claim(&directory).map_err(RunDirError::into_failure)?;
+    let netns_cookie = netns::cookie().map_err(|error| missing(&error, "needs Linux 5.18 or later"))?;
+    let cgroup = open_cgroup(arguments.cgroup.as_deref())?;
+    check_tun()?;
+    let served = Snapshot::take().map_err(|error| {
+        missing(&error, "the kernel needs CONFIG_INET_DIAG and CONFIG_INET_UDP_DIAG")
+            .context("cannot list sockets by sock_diag")
+    })?;
+    let forced = Method::forced().map_err(|e| Failure::new(ExitCode::Usage, e.to_string()))?;
+    let netlink = Netlink::open().map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
+    let Some(path) = find_path(&netlink, &arguments, &mut signals).await? else { return Ok(()) };
+    let hooks = EbpfHooks::load(arguments.wait).map_err(|error| trouble::hooks_failure(&error))?;
+    let waiting = hooks.waiting_way();
+    tracing::info!(way = %waiting.way, why = waiting.why, "binds wait");
+
+    let gateway = arguments.gateway;
+    let transport = transport_name(arguments.transport.into()).to_owned();
+    let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
+    let resumed = previous.is_some();
+    let mut state = previous.unwrap_or_else(|| {
+        let mut state = State::new(netns_cookie, gateway, transport.clone());
+        state.served_before = served.servers(Ipv4Addr::UNSPECIFIED).collect();
+        state.served_before.sort_unstable();
+        state.served_before.dedup();
+        state
+    });
+    if state.transport != transport {
+        // A registration keeps its transport for life (RFC 3103 section 5): this will be another one.
+        state.registration = crate::state::Registration::default();
+        state.transport = transport;
+    }
+    let settings = settings(&arguments);
+    let now = Instant::now();
+    let saved = SavedState::from(&state.registration);
+    let host = if resumed {
+        Host::resume(host_config(&arguments), saved, now)
+    } else {
+        Host::new(host_config(&arguments), now)
+    };
+    let (to_agent, from_transport) = mpsc::channel(QUEUE);
+    let (call_sender, calls) = mpsc::channel(QUEUE);
+    let watch = Watch::open().map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
+    let control = control::serve(&run_dir.control_socket(), call_sender)
+        .with_context(|| format!("cannot serve {}", run_dir.control_socket().display()))?;
+    let agent = Agent {
+        usage: Usage::new(arguments.linger, now),
+        stage: Stage::Starting { until: settings.start_timeout.map(|timeout| now + timeout) },
+        effects: Effects::new(Parts {
+            netlink,
+            hooks,
+            book: Book::new(arguments.ignore),
+            state,
+            path,
+            cgroup,
+            gateway: *gateway.ip(),
+            interface: arguments.interface,
+            private_nets: arguments.private_net,
+            directory,
+            forced,
+            bind_timeout: settings.bind_timeout,
+            allow_on_timeout: settings.allow_on_timeout,
+        }),
+        settings,
+        host,
+        transport: None,
+        transports: 0,
+        to_agent,
+        from_transport,
+        calls,
+        signals,
+        watch,
+        wants: Wants::default(),
+        listeners: Listeners::default(),
+        trouble: Trouble::default(),
+        tick: now,
+        network_changed: None,
+        resumed,
+        done: false,
+    };
+    let outcome = agent.run().await;
+    tokio::time::sleep(FAREWELL).await;
+    drop(control);
+    drop(run_dir);
+    outcome
+}
+
+fn listen_for(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot listen for signals")
+}
+
+/// Checks what the agent must be allowed to do.
+///
+/// # Errors
+///
+/// Names what is missing.
+pub fn require_capabilities() -> anyhow::Result<()> {
+    caps::require(&NEEDS).map_err(|error| {
+        let failure = Failure::new(ExitCode::Missing, error.to_string());
+        match error {
+            CapabilityError::Missing(_) => failure.hint("run as root"),
+            CapabilityError::Unknown(_) => failure,
+        }
+        .into()
+    })
+}
+
+/// The run directory by argument or by network namespace.
+///
+/// # Errors
+///
+/// /proc does not tell the namespace.
+pub fn run_directory(given: Option<&FilePath>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.to_owned()),
+        None => Ok(rundir::default_path(PROGRAM).map_err(RunDirError::into_failure)?),
+    }
+}
+
+fn missing(error: &dyn std::error::Error, hint: &'static str) -> anyhow::Error {
+    Failure::new(ExitCode::Missing, super::describe(error)).hint(hint).into()
+}
+
+fn open_cgroup(path: Option<&FilePath>) -> anyhow::Result<Cgroup> {
+    match path {
+        Some(path) => cgroup::open(path),
+        None => cgroup::open_root(),
+    }
+    .map_err(|error| {
+        let line = error.to_string();
+        match error {
+            CgroupError::Unavailable(_) => Failure::new(ExitCode::Missing, line)
+                .hint("the kernel needs CONFIG_CGROUPS and CONFIG_CGROUP_BPF"),
+            CgroupError::Open { .. } | CgroupError::NotCgroup2(_) => Failure::new(ExitCode::Config, line)
+                .hint("give --cgroup a directory of the cgroup v2 tree, or leave it out"),
+        }
+        .into()
+    })
+}
+
+/// Found before the gateway is asked for anything.
+fn check_tun() -> anyhow::Result<()> {
+    match OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(ExitCode::Missing, "cannot open /dev/net/tun")
+            .why(error.to_string())
+            .hint("the kernel needs CONFIG_TUN, and the device file must exist")
+            .into()),
+    }
+}
+
+/// `None`: told to stop meanwhile.
+async fn find_path(
+    netlink: &Netlink,
+    arguments: &Up,
+    signals: &mut [Signal; 2],
+) -> anyhow::Result<Option<Path>> {
+    let mut told = false;
+    loop {
+        let found = path::find(netlink, *arguments.gateway.ip(), arguments.interface.as_deref()).await;
+        let error = match found {
+            Ok(path) => return Ok(Some(path)),
+            Err(error) => error,
+        };
+        let may_come = matches!(
+            error,
+            PathError::NoRoute(_)
+                | PathError::DeadEnd(_)
+                | PathError::Down(_)
+                | PathError::OtherInterface { .. }
+                | PathError::Netlink(NetlinkError::NoSuchInterface(_))
+        );
+        if !arguments.persist || !may_come {
+            return Err(trouble::path_failure(error));
+        }
+        if !told {
+            tracing::warn!(%error, "waiting for the network");
+            told = true;
+        }
+        let [terminate, interrupt] = signals;
+        tokio::select! {
+            _ = terminate.recv() => return Ok(None),
+            _ = interrupt.recv() => return Ok(None),
+            () = tokio::time::sleep(PATH_RETRY) => {}
+        }
+    }
+}
+
+/// What a predecessor that crashed has left: its rules are removed, its registration is taken over if it was at the same
+/// gateway; everything else of it is undone.
+async fn previous_state(
+    netlink: &Netlink,
+    directory: &FilePath,
+    netns_cookie: u64,
+    gateway: std::net::SocketAddrV4,
+) -> anyhow::Result<Option<State>> {
+    let state = recovery::load(directory, netns_cookie)?;
+    let private = state.as_ref().and_then(|state| state.private_interface.as_deref());
+    let cleaned = tunnel::remove_leftovers(netlink, private).await;
+    cleaned.map_err(|error: TunnelError| trouble::failure(EffectError::Tunnel(error)))?;
+    match state {
+        Some(state) if state.gateway == gateway => {
+            tracing::info!("going on where the last agent ended");
+            Ok(Some(state))
+        }
+        Some(state) => {
+            tracing::info!(old = %state.gateway, new = %gateway, "another gateway: undoing what the last agent left");
+            recovery::undo(&state, netlink, directory).await?;
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+fn settings(arguments: &Up) -> Settings {
+    Settings {
+        gateway: arguments.gateway,
+        transport: arguments.transport.into(),
+        block: arguments.block,
+        listen: arguments.listen.clone(),
+        allow_on_timeout: arguments.on_timeout == OnTimeout::Allow,
+        bind_timeout: arguments.bind_timeout,
+        start_timeout: (!arguments.persist).then_some(arguments.timeout),
+    }
+}
+
+fn host_config(arguments: &Up) -> HostConfig {
+    let defaults = HostConfig::default();
+    HostConfig {
+        transport: arguments.transport.into(),
+        block_size: arguments.block,
+        lease_wish: arguments.lease.map(|seconds| Duration::from_secs(seconds.into())),
+        // The program must hear the reason, not the end of its patience.
+        request_timeout: defaults.request_timeout.min(arguments.bind_timeout.mul_f64(0.6)),
+        ..defaults
+    }
+}

@@ -1,0 +1,243 @@
+//! Which ports are ours to let pass: the bindings in use and the operator's rules, and from both the verdict per port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use rsip_ebpf_common::host::{PORT_DENIED, PORT_GRANTED, PORT_IGNORED, PORT_UNKNOWN, Port};
+use rsip_proto::host::{BindingKind, HostBinding};
+use rsip_proto::ids::{BindId, ClientId};
+
+use crate::hooks::{HooksError, PortTable};
+
+/// A refusal holds for this long; then the next bind asks again.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+/// The bindings in use, and the rules.
+#[derive(Debug)]
+pub struct Book {
+    bindings: BTreeMap<(ClientId, BindId), HostBinding>,
+    holders: BTreeMap<u16, (ClientId, BindId)>,
+    ignored: Vec<RangeInclusive<u16>>,
+}
+
+impl Book {
+    /// No bindings; binds of these ports pass without a lease.
+    pub fn new(ignored: Vec<RangeInclusive<u16>>) -> Self {
+        Self { bindings: BTreeMap::new(), holders: BTreeMap::new(), ignored }
+    }
+
+    /// The operator's rules: what passes without a lease.
+    pub fn ignored(&self) -> &[RangeInclusive<u16>] {
+        &self.ignored
+    }
+
+    /// Whether the operator said so.
+    pub fn ignores(&self, port: u16) -> bool {
+        self.ignored.iter().any(|range| range.contains(&port))
+    }
+
+    /// The bindings in use.
+    pub fn bindings(&self) -> impl Iterator<Item = &HostBinding> {
+        self.bindings.values()
+    }
+
+    /// The binding that holds a port.
+    pub fn holder(&self, port: u16) -> Option<&HostBinding> {
+        self.holders.get(&port).and_then(|key| self.bindings.get(key))
+    }
+
+    /// The leased address; all bindings have the same.
+    pub fn public(&self) -> Option<Ipv4Addr> {
+        self.bindings.values().next().map(|binding| binding.address)
+    }
+
+    /// Ports for the kernel's own choice.
+    pub fn block_ports(&self) -> BTreeSet<u16> {
+        self.bindings
+            .values()
+            .filter(|binding| binding.kind == BindingKind::Block)
+            .flat_map(|binding| binding.ports.iter())
+            .collect()
+    }
+
+    /// A binding comes into use. Its ports pass only when [`Book::open`] says so.
+    pub fn add(&mut self, binding: HostBinding) {
+        let key = (binding.client_id, binding.bind_id);
+        self.holders.extend(binding.ports.iter().map(|port| (port, key)));
+        self.bindings.insert(key, binding);
+    }
+
+    /// A binding goes out of use.
+    pub fn remove(&mut self, key: (ClientId, BindId)) -> Option<HostBinding> {
+        self.holders.retain(|_, holder| *holder != key);
+        self.bindings.remove(&key)
+    }
+
+    /// A binding has another name now.
+    pub fn rename(&mut self, old: (ClientId, BindId), binding: HostBinding) {
+        self.remove(old);
+        self.add(binding);
+    }
+
+    /// Writes the rules into the table.
+    ///
+    /// # Errors
+    ///
+    /// The table does not take it.
+    pub fn write_rules(&self, table: &mut impl PortTable) -> Result<(), HooksError> {
+        self.ignored.iter().cloned().flatten().try_for_each(|port| table.set_port(port, plain(PORT_IGNORED)))
+    }
+
+    /// Lets binds of these ports pass from now on.
+    ///
+    /// # Errors
+    ///
+    /// The table does not take it.
+    pub fn open(
+        &self,
+        table: &mut impl PortTable,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Result<(), HooksError> {
+        self.write(table, ports, PORT_GRANTED)
+    }
+
+    /// From now on binds of these ports have to ask.
+    ///
+    /// # Errors
+    ///
+    /// The table does not take it.
+    pub fn close(
+        &self,
+        table: &mut impl PortTable,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Result<(), HooksError> {
+        self.write(table, ports, PORT_UNKNOWN)
+    }
+
+    /// Lets binds of a port pass without a lease, until [`Book::close`].
+    ///
+    /// # Errors
+    ///
+    /// The table does not take it.
+    pub fn pass(&self, table: &mut impl PortTable, port: u16) -> Result<(), HooksError> {
+        table.set_port(port, plain(PORT_IGNORED))
+    }
+
+    /// Refuses binds of a port for a short while.
+    ///
+    /// # Errors
+    ///
+    /// The table does not take it.
+    pub fn deny(&self, table: &mut impl PortTable, port: u16) -> Result<(), HooksError> {
+        let until = monotonic_now() + REFUSAL;
+        let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        let errno = libc::EADDRINUSE.unsigned_abs();
+        table.set_port(port, Port { until_ns, state: PORT_DENIED, errno })
+    }
+
+    /// What the operator ignores stays ignored.
+    fn write(
+        &self,
+        table: &mut impl PortTable,
+        ports: impl IntoIterator<Item = u16>,
+        state: u32,
+    ) -> Result<(), HooksError> {
+        ports
+            .into_iter()
+            .filter(|port| !self.ignores(*port))
+            .try_for_each(|port| table.set_port(port, plain(state)))
+    }
+}
+
+const fn plain(state: u32) -> Port {
+    Port { until_ns: 0, state, errno: 0 }
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+fn monotonic_now() -> Duration {
+    // CLOCK_MONOTONIC is always there; a clock that cannot be read makes refusals end at once.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rsip_proto::wire::{Ports, TunnelType};
+
+    use super::*;
+
+    /// What the maps would say.
+    #[derive(Debug, Default)]
+    struct FakeTable {
+        ports: BTreeMap<u16, Port>,
+    }
+
+    impl PortTable for FakeTable {
+        fn set_port(&mut self, port: u16, verdict: Port) -> Result<(), HooksError> {
+            self.ports.insert(port, verdict);
+            Ok(())
+        }
+        fn answered(&mut self, _port: u16) -> Result<(), HooksError> {
+            Ok(())
+        }
+        fn waiting(&self) -> Result<Vec<u16>, HooksError> {
+            Ok(Vec::new())
+        }
+        fn uses(&self, _port: u16) -> Result<u32, HooksError> {
+            Ok(0)
+        }
+    }
+
+    fn binding(kind: BindingKind, bind_id: u32, ports: Ports) -> HostBinding {
+        HostBinding {
+            kind,
+            client_id: ClientId(1),
+            bind_id: BindId(bind_id),
+            address: Ipv4Addr::new(203, 0, 113, 9),
+            ports,
+            tunnel: TunnelType::IpIp,
+            tunnel_endpoint: None,
+        }
+    }
+
+    #[test]
+    fn knows_who_holds_what() {
+        let mut book = Book::new(Vec::new());
+        assert_eq!(book.public(), None);
+        book.add(binding(BindingKind::Block, 1, Ports::Range { first: 10_000, count: 3 }));
+        book.add(binding(BindingKind::Listen, 2, Ports::single(80)));
+        assert_eq!(book.block_ports(), [10_000, 10_001, 10_002].into());
+        assert_eq!(book.public(), Some(Ipv4Addr::new(203, 0, 113, 9)));
+        assert_eq!(book.holder(80).map(|b| b.bind_id), Some(BindId(2)));
+        assert_eq!(book.holder(81), None);
+        book.rename((ClientId(1), BindId(2)), binding(BindingKind::Listen, 7, Ports::single(80)));
+        assert_eq!(book.holder(80).map(|b| b.bind_id), Some(BindId(7)));
+        assert_eq!(book.remove((ClientId(1), BindId(2))), None);
+        assert!(book.remove((ClientId(1), BindId(7))).is_some());
+        assert_eq!(book.holder(80), None);
+    }
+
+    #[test]
+    fn the_operators_rule_stands_above_leases() {
+        let mut table = FakeTable::default();
+        let book = Book::new(vec![6010..=6011]);
+        book.write_rules(&mut table).expect("a map");
+        book.open(&mut table, [6011, 80]).expect("a map");
+        book.close(&mut table, [6010]).expect("a map");
+        let state = |port| table.ports.get(&port).map(|verdict| verdict.state);
+        assert_eq!([6010, 6011, 80].map(state), [PORT_IGNORED, PORT_IGNORED, PORT_GRANTED].map(Some));
+    }
+
+    #[test]
+    fn a_refusal_says_address_in_use_and_ends() {
+        let mut table = FakeTable::default();
+        let before = monotonic_now();
+        Book::new(Vec::new()).deny(&mut table, 80).expect("a map");
+        let verdict = table.ports.get(&80).expect("written");
+        assert_eq!((verdict.state, verdict.errno), (PORT_DENIED, 98));
+        let until = Duration::from_nanos(verdict.until_ns);
+        assert!(until >= before + REFUSAL && until <= monotonic_now() + REFUSAL);
+    }
+}

@@ -1,0 +1,254 @@
+//! The command line.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rsip_proto::host::HostTransport;
+use rsip_sys::netlink::Prefix;
+
+use crate::hooks::wait::Wish;
+
+/// RSIP's port (RFC 3103 section 12).
+const RSIP_PORT: u16 = 4555;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 ok   1 failed while running   2 wrong command line   3 gateway out of reach or not RSIP   4 refused by the gateway
+  5 missing capability or kernel feature   6 already running";
+
+/// Lease a public address and ports from an RSIP gateway, and let unmodified programs use them.
+#[derive(Debug, Parser)]
+#[command(name = "rsip-client", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Register, lease ports and serve this host until SIGTERM, SIGINT or `down`. Stays in the foreground.
+    #[command(after_help = UP_EXAMPLES)]
+    Up(Box<Up>),
+    /// End the agent; where it is dead, restore the host and leave the gateway in its place.
+    #[command(after_help = "Examples:\n  rsip-client down\n  ip netns exec hostA rsip-client down")]
+    Down(RunDir),
+    /// Show registration, leases, rules and hooks.
+    #[command(after_help = "Examples:\n  rsip-client status\n  rsip-client status --json | jq .leases")]
+    Status {
+        /// Print data instead of tables.
+        #[arg(long)]
+        json: bool,
+        /// Where the agent is found.
+        #[command(flatten)]
+        run_dir: RunDir,
+    },
+    /// Lease ports now and keep them, whether a program uses them or not.
+    #[command(
+        after_help = "Examples:\n  rsip-client listen 80 443\n\nPrints one line per port; exits with 4 if one is refused."
+    )]
+    Listen(Ports),
+    /// Let ports go again that `listen` keeps; one that a program uses stays until the program is done.
+    #[command(after_help = "Examples:\n  rsip-client unlisten 443")]
+    Unlisten(Ports),
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  rsip-client up --gateway 10.0.0.1
+  rsip-client up --gateway 10.0.0.1:4555 --transport udp --block 64 --linger 5
+  rsip-client up --gateway 10.0.0.1 --listen 22 --ignore 6010 --ignore 8000-8099
+  rsip-client up --gateway 10.0.0.1 --persist          # for a unit at boot: keep trying
+
+Exit codes: see `rsip-client --help`.";
+
+/// Where a running agent is found.
+#[derive(Clone, Debug, Args)]
+pub struct RunDir {
+    /// Run directory [default: /run/rsip-client, or /run/rsip-client/netns-INODE outside of the first network namespace]
+    #[arg(long = "run-dir", value_name = "DIR", env = "RSIP_CLIENT_RUN_DIR")]
+    pub path: Option<PathBuf>,
+}
+
+/// Ports by number.
+#[derive(Clone, Debug, Args)]
+pub struct Ports {
+    /// Ports, each for TCP and UDP alike.
+    #[arg(required = true, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    /// Where the agent is found.
+    #[command(flatten)]
+    pub run_dir: RunDir,
+}
+
+/// Settings of the agent.
+#[derive(Clone, Debug, Args)]
+pub struct Up {
+    /// The gateway's private address, and its port if it is not 4555.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_gateway, env = "RSIP_GATEWAY")]
+    pub gateway: SocketAddrV4,
+    /// What carries RSIP.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub transport: Transport,
+    /// Ephemeral ports to lease in one block, 1 to 255; 0: none, so that no program can connect to the public realm.
+    #[arg(long, value_name = "COUNT", default_value_t = 255)]
+    pub block: u8,
+    /// Give a port back after nobody used it for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub linger: Duration,
+    /// Let a bind() wait for the gateway's answer for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_positive_seconds)]
+    pub bind_timeout: Duration,
+    /// Fail if the first registration takes longer than so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_positive_seconds)]
+    pub timeout: Duration,
+    /// Do not fail if the gateway cannot be reached at start: keep trying.
+    #[arg(long)]
+    pub persist: bool,
+    /// What a bind() gets for which no answer came in time: EADDRINUSE, or a port without a lease.
+    #[arg(long, value_enum, default_value = "deny")]
+    pub on_timeout: OnTimeout,
+    /// How a bind() waits.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub wait: Wish,
+    /// Serve the programs of this cgroup (v2) and below only [default: the root of the tree]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Lease this port at start and keep it. May be given several times.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub listen: Vec<u16>,
+    /// Let binds of these ports pass without a lease. May be given several times.
+    #[arg(long, value_name = "PORT[-PORT]", value_parser = parse_ports)]
+    pub ignore: Vec<RangeInclusive<u16>>,
+    /// Ask for leases of so many seconds [default: as the gateway likes]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lease: Option<u32>,
+    /// The interface towards the gateway [default: as the routing table says]
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Reach this network without the tunnel, though no route of its own leads there. May be given several times.
+    #[arg(long, value_name = "CIDR")]
+    pub private_net: Vec<Prefix>,
+    /// Where the agent is found.
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    /// off, error, warn, info, debug, trace, or module=level,…; the variable RSIP_LOG wins.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// `--transport`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// A connection.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// `--on-timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnTimeout {
+    /// EADDRINUSE.
+    Deny,
+    /// The bind passes; the port gets a lease when the gateway is back.
+    Allow,
+}
+
+impl From<Transport> for HostTransport {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
+}
+
+fn parse_gateway(text: &str) -> Result<SocketAddrV4, String> {
+    let gateway = SocketAddrV4::from_str(text)
+        .or_else(|_| Ipv4Addr::from_str(text).map(|address| SocketAddrV4::new(address, RSIP_PORT)))
+        .map_err(|_| "not an IPv4 address, with or without :PORT".to_owned())?;
+    let address = gateway.ip();
+    if gateway.port() == 0 {
+        return Err("port 0 is no port".to_owned());
+    }
+    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+        return Err(format!("{address} is not the address of one machine"));
+    }
+    Ok(gateway)
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is not a number of seconds from 0 to 86400");
+    let seconds: f64 = text.parse().map_err(|_| bad())?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|d| *d <= Duration::from_secs(86_400)).ok_or_else(bad)
+}
+
+fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
+    parse_seconds(text).and_then(|duration| {
+        if duration < Duration::from_millis(100) { Err("at least 0.1 s".to_owned()) } else { Ok(duration) }
+    })
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let port = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| format!("{text:?} is not a port (1 to 65535)"))
+    };
+    let range = port(first)?..=port(last)?;
+    if range.is_empty() { Err(format!("{text} ends before it begins")) } else { Ok(range) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn is_a_valid_command_line() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn reads_gateways() {
+        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        assert_eq!(parse_gateway("10.0.0.1"), Ok(SocketAddrV4::new(ip, 4555)));
+        assert_eq!(parse_gateway("10.0.0.1:99"), Ok(SocketAddrV4::new(ip, 99)));
+        for bad in
+            ["", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "0.0.0.0", "224.0.0.1", "gw", "::1", "255.255.255.255"]
+        {
+            assert!(parse_gateway(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_ports_and_seconds() {
+        assert_eq!(parse_ports("80"), Ok(80..=80));
+        assert_eq!(parse_ports("8000-8099"), Ok(8000..=8099));
+        for bad in ["", "0", "80-", "90-80", "65536", "-5"] {
+            assert!(parse_ports(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2_500)));
+        for bad in ["", "-1", "x", "NaN", "inf", "1e9"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+        assert!(parse_positive_seconds("0").is_err());
+    }
+
+    #[test]
+    fn every_sub_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("rsip-client {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+}

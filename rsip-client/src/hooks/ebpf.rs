@@ -1,0 +1,360 @@
+//! The eBPF object: its maps, its programs, their attachment to a cgroup.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::Ipv4Addr;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramError};
+use rsip_ebpf_common::host::{self, Counter, Event, maps, programs};
+use rsip_sys::netlink::{Link, Netlink, Prefix};
+use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
+use tokio::io::unix::AsyncFd;
+
+use super::wait::{self, Chosen, Wish};
+use super::{HooksError, PortTable, links, v6only};
+
+/// Written by `cargo xtask build-ebpf`; empty where that was not run before this crate was built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-host"));
+
+/// Events taken from the ring before anything else gets its turn.
+const BUDGET: usize = 256;
+
+/// Which type a cgroup program is of.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Sock,
+    SockAddr,
+}
+
+/// In the order of attachment: who counts comes before who lets pass, so that no bind goes uncounted.
+const CGROUP_PROGRAMS: [(&str, Kind); 9] = [
+    (programs::SOCK_RELEASE, Kind::Sock),
+    (programs::POST_BIND4, Kind::Sock),
+    (programs::POST_BIND6, Kind::Sock),
+    (programs::BIND4, Kind::SockAddr),
+    (programs::BIND6, Kind::SockAddr),
+    (programs::CONNECT4, Kind::SockAddr),
+    (programs::CONNECT6, Kind::SockAddr),
+    (programs::SENDMSG4, Kind::SockAddr),
+    (programs::SENDMSG6, Kind::SockAddr),
+];
+
+/// A program of ours, and whether the kernel runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramStatus {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// The kernel's number for it; 0: not attached.
+    pub id: u32,
+    /// The kernel confirms that it is attached to a living cgroup.
+    pub attached: bool,
+}
+
+/// The loaded object.
+pub struct EbpfHooks {
+    ebpf: Ebpf,
+    config: Array<MapData, host::Config>,
+    ports: Array<MapData, host::Port>,
+    pending: HashMap<MapData, u32, host::Pending>,
+    uses: Array<MapData, u32>,
+    local: LpmTrie<MapData, [u8; 4], u8>,
+    counters: PerCpuArray<MapData, u64>,
+    events: AsyncFd<RingBuf<MapData>>,
+    waiting: Chosen,
+    links: Vec<(&'static str, FdLink)>,
+    known_local: BTreeSet<Prefix>,
+}
+
+impl std::fmt::Debug for EbpfHooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // aya's maps have no Debug.
+        f.debug_struct("EbpfHooks")
+            .field("waiting", &self.waiting)
+            .field("links", &self.links)
+            .field("known_local", &self.known_local)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EbpfHooks {
+    /// Loads the object and all its programs, and finds a way of waiting. Nothing is attached to any cgroup or interface.
+    ///
+    /// # Errors
+    ///
+    /// The object is missing, or the kernel lacks something that it needs.
+    pub fn load(wish: Wish) -> Result<Self, HooksError> {
+        let mut ebpf = tc::load_object(OBJECT)?;
+        for (name, kind) in CGROUP_PROGRAMS {
+            load_program(&mut ebpf, name, kind)?;
+        }
+        for name in [programs::TUNNEL_OUT, programs::TUNNEL_IN] {
+            let program: &mut aya::programs::SchedClassifier = tc::program(&mut ebpf, name)?;
+            program.load().map_err(|source| program_error(name, source))?;
+        }
+        let waiting = wait::choose(&mut ebpf, wish)?;
+        let ring: RingBuf<MapData> = tc::take_map(&mut ebpf, maps::EVENTS)?;
+        // SAFETY: the ring owns its map's descriptor, keeps it open until it is dropped, and always gives the same one.
+        let events = unsafe { AsyncFd::register(ring) }.map_err(|error| HooksError::Events(error.into()))?;
+        Ok(Self {
+            config: tc::take_map(&mut ebpf, maps::CONFIG)?,
+            ports: tc::take_map(&mut ebpf, maps::PORTS)?,
+            pending: tc::take_map(&mut ebpf, maps::PENDING)?,
+            uses: tc::take_map(&mut ebpf, maps::USES)?,
+            local: tc::take_map(&mut ebpf, maps::LOCAL)?,
+            counters: tc::take_map(&mut ebpf, maps::COUNTERS)?,
+            events,
+            ebpf,
+            waiting,
+            links: Vec::new(),
+            known_local: BTreeSet::new(),
+        })
+    }
+
+    /// How bind() waits, and why so.
+    pub const fn waiting_way(&self) -> &Chosen {
+        &self.waiting
+    }
+
+    /// What of the configuration does not change: the namespace, the machine, the agent, the way of waiting.
+    pub fn base_config(&self, netns_cookie: u64) -> host::Config {
+        let (v6only_offset, v6only_mask) = v6only::locate().unwrap_or_default();
+        host::Config {
+            netns_cookie,
+            wait: self.waiting.way.code(),
+            agent_tgid: std::process::id(),
+            syscall_nr_offset: SYSCALL_NR_OFFSET,
+            bind_nr: u32::try_from(libc::SYS_bind).unwrap_or(u32::MAX),
+            v6only_offset,
+            v6only_mask,
+            ..host::Config::default()
+        }
+    }
+
+    /// What the programs go by from now on.
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn set_config(&mut self, config: &host::Config) -> Result<(), HooksError> {
+        self.config.set(0, config, 0).map_err(map_error(maps::CONFIG))
+    }
+
+    /// Puts the cgroup programs on a cgroup, beside whatever else is there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; those that were attached before stay until [`EbpfHooks::detach`].
+    pub fn attach(&mut self, cgroup: &File, name_of_cgroup: &str) -> Result<(), HooksError> {
+        for (name, kind) in CGROUP_PROGRAMS {
+            let link =
+                attach_program(&mut self.ebpf, name, kind, cgroup).map_err(|source| EbpfError::Attach {
+                    name: name.to_owned(),
+                    target: name_of_cgroup.to_owned(),
+                    source: Box::new(source),
+                })?;
+            self.links.push((name, link));
+        }
+        Ok(())
+    }
+
+    /// Takes the cgroup programs off.
+    pub fn detach(&mut self) {
+        // In reverse: who lets pass goes before who counts.
+        while self.links.pop().is_some() {}
+    }
+
+    /// Puts the two tunnel programs where they belong.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; nothing is attached then.
+    pub async fn attach_tunnel(
+        &mut self,
+        netlink: &Netlink,
+        tunnel: &Link,
+        private: &Link,
+        forced: Option<Method>,
+    ) -> Result<[Attachment; 2], EbpfError> {
+        let out =
+            tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_OUT, tunnel, Direction::Egress, forced)
+                .await?;
+        let attached =
+            tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_IN, private, Direction::Ingress, forced)
+                .await;
+        match attached {
+            Ok(inward) => Ok([out, inward]),
+            Err(error) => {
+                out.detach(netlink).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes `LOCAL` say exactly this. What is to be added comes before what is to be removed.
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it (it is full, for one).
+    pub fn set_local(&mut self, wanted: BTreeSet<Prefix>) -> Result<(), HooksError> {
+        for prefix in wanted.difference(&self.known_local) {
+            self.local.insert(&key(*prefix), 1, 0).map_err(map_error(maps::LOCAL))?;
+        }
+        for prefix in self.known_local.difference(&wanted) {
+            match self.local.remove(&key(*prefix)) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(map_error(maps::LOCAL)(error)),
+            }
+        }
+        self.known_local = wanted;
+        Ok(())
+    }
+
+    /// Waits for events and takes what is there, up to a budget. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The ring cannot be waited for.
+    pub async fn events(&mut self) -> Result<Vec<Event>, HooksError> {
+        let mut ready = self.events.readable_mut().await.map_err(HooksError::Events)?;
+        let mut events = Vec::new();
+        let ring = ready.get_inner_mut();
+        while events.len() < BUDGET {
+            let Some(item) = ring.next() else {
+                ready.clear_ready();
+                break;
+            };
+            match read_event(&item) {
+                Some(event) => events.push(event),
+                None => tracing::error!(length = item.len(), "an event of another size"),
+            }
+        }
+        Ok(events)
+    }
+
+    /// What the programs counted, over all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn counter(&self, counter: Counter) -> Result<u64, HooksError> {
+        let values = self.counters.get(&(counter as u32), 0).map_err(map_error(maps::COUNTERS))?;
+        Ok(values.iter().sum())
+    }
+
+    /// The programs on the cgroup, as the kernel sees them.
+    pub fn program_status(&self) -> Vec<ProgramStatus> {
+        let cgroups = links::cgroups();
+        CGROUP_PROGRAMS
+            .iter()
+            .map(|&(name, _)| {
+                let info = self.links.iter().find(|(n, _)| *n == name).and_then(|(_, l)| l.info().ok());
+                let attached = info
+                    .as_ref()
+                    .is_some_and(|info| cgroups.get(&info.id()).is_some_and(|cgroup| *cgroup != 0));
+                ProgramStatus { name, id: info.map_or(0, |info| info.program_id()), attached }
+            })
+            .collect()
+    }
+}
+
+impl PortTable for EbpfHooks {
+    fn set_port(&mut self, port: u16, verdict: host::Port) -> Result<(), HooksError> {
+        self.ports.set(u32::from(port), verdict, 0).map_err(map_error(maps::PORTS))
+    }
+
+    fn answered(&mut self, port: u16) -> Result<(), HooksError> {
+        match self.pending.remove(&u32::from(port)) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            // aya tells a missing key of remove() as a failed system call.
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
+            Err(error) => Err(map_error(maps::PENDING)(error)),
+        }
+    }
+
+    fn waiting(&self) -> Result<Vec<u16>, HooksError> {
+        self.pending
+            .keys()
+            .filter_map(|key| key.map(|key| u16::try_from(key).ok()).transpose())
+            .collect::<Result<_, _>>()
+            .map_err(map_error(maps::PENDING))
+    }
+
+    fn uses(&self, port: u16) -> Result<u32, HooksError> {
+        self.uses.get(&u32::from(port), 0).map_err(map_error(maps::USES))
+    }
+}
+
+/// Offset of the system call's number in `struct pt_regs`: `orig_ax` on x86_64, `syscallno` on arm64.
+const SYSCALL_NR_OFFSET: u32 = if cfg!(target_arch = "aarch64") { 280 } else { 120 };
+
+fn load_program(ebpf: &mut Ebpf, name: &str, kind: Kind) -> Result<(), EbpfError> {
+    match kind {
+        Kind::Sock => tc::program::<CgroupSock>(ebpf, name)?.load(),
+        Kind::SockAddr => tc::program::<CgroupSockAddr>(ebpf, name)?.load(),
+    }
+    .map_err(|source| program_error(name, source))
+}
+
+fn program_error(name: &str, source: ProgramError) -> EbpfError {
+    EbpfError::Program { name: name.to_owned(), source: Box::new(source) }
+}
+
+fn attach_program(ebpf: &mut Ebpf, name: &str, kind: Kind, cgroup: &File) -> Result<FdLink, ProgramError> {
+    // Links always allow others beside them; the kernel refuses flags that say so (they are for bpf_prog_attach).
+    let mode = CgroupAttachMode::Single;
+    let unloaded = |_| ProgramError::NotLoaded;
+    let link = match kind {
+        Kind::Sock => {
+            let program: &mut CgroupSock = tc::program(ebpf, name).map_err(unloaded)?;
+            let id = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Kind::SockAddr => {
+            let program: &mut CgroupSockAddr = tc::program(ebpf, name).map_err(unloaded)?;
+            let id = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+    };
+    link.map_err(|_| ProgramError::NotAttached)
+}
+
+fn map_error(name: &'static str) -> impl Fn(MapError) -> HooksError {
+    move |source| HooksError::Map { name, source: Box::new(source) }
+}
+
+fn key(prefix: Prefix) -> Key<[u8; 4]> {
+    Key::new(u32::from(prefix.length), prefix.address.octets())
+}
+
+/// An address as the programs see it: in network byte order.
+pub fn address_word(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+fn read_event(bytes: &[u8]) -> Option<Event> {
+    if bytes.len() < size_of::<Event>() {
+        return None;
+    }
+    // SAFETY: the length was checked; `Event` holds integers only, for which any bytes are valid (`aya::Pod`), and
+    // read_unaligned asks for no alignment.
+    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_no_event_that_is_cut_short() {
+        assert!(read_event(&[0; size_of::<Event>() - 1]).is_none());
+        let mut bytes = [0; size_of::<Event>()];
+        bytes[20..24].copy_from_slice(&80_u32.to_ne_bytes());
+        assert_eq!(read_event(&bytes).map(|event| event.port), Some(80));
+    }
+}

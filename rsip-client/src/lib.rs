@@ -1,0 +1,28 @@
+//! The agent on a private host, as a library for its own binary and its tests.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cli`], [`calls`] | command line; the sub-commands that ask a running agent |
+//! | [`agent`] | the event loop around `rsip_proto::host`, and what it does to the host |
+//! | [`hooks`] | the programs on bind(), connect() and close(), and their maps |
+//! | [`tunnel`] | device, routes, rules; which addresses are left alone |
+//! | [`ports`] | the kernel's own port choice, confined to what is leased |
+//! | [`usage`] | when a port can be given back |
+//! | [`transport`] | the way to the gateway, TCP or UDP |
+//! | [`book`] | which binding holds which port |
+//! | [`state`], [`recovery`] | what outlives a crash, and how it is undone |
+//! | [`control`], [`status`] | what is said over the control socket |
+
+pub mod agent;
+pub mod book;
+pub mod calls;
+pub mod cli;
+pub mod control;
+pub mod hooks;
+pub mod ports;
+pub mod recovery;
+pub mod state;
+pub mod status;
+pub mod transport;
+pub mod tunnel;
+pub mod usage;

@@ -1,0 +1,239 @@
+//! The kernel's own choice of ports, confined to what is leased.
+//!
+//! connect(), bind(0) and UDP autobind take a port out of `net.ipv4.ip_local_port_range` that is not in
+//! `net.ipv4.ip_local_reserved_ports`. So any set of leased ports can be told to the kernel: the range spans them all,
+//! and what lies between them and is not leased is reserved. Both sysctls belong to the network namespace, and hold for
+//! IPv6 too.
+//!
+//! ```text
+//! leased          ####        ###   #
+//! range           [----------------]         from the lowest to the highest
+//! reserved            ########   ###         the gaps (and what the administrator reserved)
+//! ```
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use rsip_sys::sysctl::{self, SysctlError};
+use serde::{Deserialize, Serialize};
+
+const RANGE: &str = "net.ipv4.ip_local_port_range";
+const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+
+/// The two sysctls as they were before us, word for word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedSysctls {
+    /// `ip_local_port_range`.
+    pub range: String,
+    /// `ip_local_reserved_ports`.
+    pub reserved: String,
+}
+
+/// What the two sysctls have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// The lowest and the highest port.
+    pub range: RangeInclusive<u16>,
+    /// Sorted, disjoint, not touching each other.
+    pub reserved: Vec<RangeInclusive<u16>>,
+}
+
+/// Confines to these ports; `reserved` is what the administrator reserved, and stays so. `None`: no ports, nothing to
+/// confine to.
+pub fn confine(leased: &BTreeSet<u16>, reserved: &[RangeInclusive<u16>]) -> Option<Confinement> {
+    let range = *leased.first()?..=*leased.last()?;
+    let gaps = ranges(range.clone().filter(|port| !leased.contains(port)));
+    let reserved = union(&gaps, reserved);
+    Some(Confinement { range, reserved })
+}
+
+/// Ascending ports as ranges.
+fn ranges(ports: impl Iterator<Item = u16>) -> Vec<RangeInclusive<u16>> {
+    let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+    for port in ports {
+        match ranges.last_mut() {
+            Some(last) if last.end().checked_add(1) == Some(port) => *last = *last.start()..=port,
+            _ => ranges.push(port..=port),
+        }
+    }
+    ranges
+}
+
+/// Ports that are in either, sorted, in as few ranges as possible.
+fn union(a: &[RangeInclusive<u16>], b: &[RangeInclusive<u16>]) -> Vec<RangeInclusive<u16>> {
+    let mut all: Vec<RangeInclusive<u16>> = a.iter().chain(b).cloned().collect();
+    all.sort_by_key(|range| *range.start());
+    let mut merged: Vec<RangeInclusive<u16>> = Vec::new();
+    for range in all {
+        match merged.last_mut() {
+            Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                *last = *last.start()..=*last.end().max(range.end());
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// Reads the kernel's form of a port list, `1-3,7`; parts that it would not write are left out.
+fn parse_list(text: &str) -> Vec<RangeInclusive<u16>> {
+    text.split(',')
+        .filter_map(|part| {
+            let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+            let range = first.parse().ok()?..=last.parse().ok()?;
+            (!range.is_empty()).then_some(range)
+        })
+        .collect()
+}
+
+fn format_list(list: &[RangeInclusive<u16>]) -> String {
+    let parts: Vec<String> = list
+        .iter()
+        .map(|range| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        })
+        .collect();
+    parts.join(",")
+}
+
+/// The two sysctls as they are now.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn current() -> Result<SavedSysctls, SysctlError> {
+    Ok(SavedSysctls { range: sysctl::read(RANGE)?, reserved: sysctl::read(RESERVED)? })
+}
+
+/// Confines the kernel's choice to `leased`; `original` is what was there before us. No ports: back to the original.
+///
+/// # Errors
+///
+/// The kernel does not take the values (a range that begins below `ip_unprivileged_port_start`, for one).
+pub fn apply(leased: &BTreeSet<u16>, original: &SavedSysctls) -> Result<(), SysctlError> {
+    let administrators = parse_list(&original.reserved);
+    let Some(confinement) = confine(leased, &administrators) else { return restore(original) };
+    // While the range is being exchanged no port may be chosen that is in neither: reserve over both first.
+    let now = parse_range(&sysctl::read(RANGE)?);
+    if let Some(now) = now {
+        let hull = *now.start().min(confinement.range.start())..=*now.end().max(confinement.range.end());
+        let transition = ranges(hull.filter(|port| !leased.contains(port)));
+        sysctl::write(RESERVED, &format_list(&union(&transition, &confinement.reserved)))?;
+    }
+    let (first, last) = confinement.range.clone().into_inner();
+    sysctl::write(RANGE, &format!("{first} {last}"))?;
+    sysctl::write(RESERVED, &format_list(&confinement.reserved))
+}
+
+fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut ends = text.split_whitespace().map(str::parse);
+    Some(ends.next()?.ok()?..=ends.next()?.ok()?)
+}
+
+/// Puts back what was there before us.
+///
+/// # Errors
+///
+/// The kernel does not take the values.
+pub fn restore(original: &SavedSysctls) -> Result<(), SysctlError> {
+    sysctl::write(RANGE, &original.range)?;
+    sysctl::write(RESERVED, &original.reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn admits(confinement: &Confinement, port: u16) -> bool {
+        confinement.range.contains(&port) && !confinement.reserved.iter().any(|range| range.contains(&port))
+    }
+
+    #[test]
+    fn spans_blocks_and_reserves_the_gap() {
+        let leased = (10_000..=10_254).chain(20_000..=20_254).collect();
+        let confinement = confine(&leased, &[]).expect("there are ports");
+        assert_eq!(confinement.range, 10_000..=20_254);
+        assert_eq!(confinement.reserved, [10_255..=19_999]);
+        assert_eq!(format_list(&confinement.reserved), "10255-19999");
+    }
+
+    #[test]
+    fn keeps_what_the_administrator_reserved() {
+        let leased = (10_000..=10_010).collect();
+        let confinement = confine(&leased, &parse_list("80,10005-10006,10011")).expect("there are ports");
+        assert_eq!(format_list(&confinement.reserved), "80,10005-10006,10011");
+        assert!(!admits(&confinement, 10_005) && admits(&confinement, 10_007));
+    }
+
+    #[test]
+    fn nothing_leased_confines_nothing() {
+        assert_eq!(confine(&BTreeSet::new(), &[]), None);
+    }
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        assert_eq!(parse_list(""), []);
+        assert_eq!(parse_list("1,5-7\n"), [1..=1, 5..=7]);
+        assert_eq!(parse_list("7-5,x,70000,9"), [9..=9]);
+        assert_eq!(parse_range("32768\t60999"), Some(32_768..=60_999));
+    }
+
+    proptest! {
+        #[test]
+        fn admits_exactly_what_is_leased(
+            leased in prop::collection::btree_set(prop_oneof![1024_u16..1100, any::<u16>()], 1..300),
+            asked in any::<u16>(),
+        ) {
+            let confinement = confine(&leased, &[]).expect("there are ports");
+            for port in leased.iter().copied().chain([asked]) {
+                prop_assert_eq!(admits(&confinement, port), leased.contains(&port));
+            }
+            let apart = confinement.reserved.windows(2).all(|pair| match pair {
+                [a, b] => u32::from(*a.end()) + 1 < u32::from(*b.start()),
+                _ => true,
+            });
+            prop_assert!(apart, "as few ranges as possible: {:?}", confinement.reserved);
+            prop_assert_eq!(parse_list(&format_list(&confinement.reserved)), confinement.reserved);
+        }
+
+        #[test]
+        fn reserves_for_the_administrator_and_no_more(
+            leased in prop::collection::btree_set(1024_u16..1200, 1..100),
+            reserved in prop::collection::vec((1000_u16..1250, 0_u16..20), 0..8),
+        ) {
+            let reserved: Vec<_> = reserved.into_iter().map(|(first, more)| first..=first + more).collect();
+            let confinement = confine(&leased, &reserved).expect("there are ports");
+            for port in 1000..1300 {
+                let wanted = leased.contains(&port) && !reserved.iter().any(|range| range.contains(&port));
+                prop_assert_eq!(admits(&confinement, port), wanted, "{}", port);
+            }
+        }
+    }
+
+    /// In a network namespace of its own, which ends with the thread.
+    #[test]
+    fn the_kernel_chooses_leased_ports_only_and_is_restored() {
+        std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+            let original = current().expect("readable");
+            let leased: BTreeSet<u16> = [20_000, 20_003, 20_010].into();
+            apply(&leased, &original).expect("the kernel takes it");
+            let sockets: Vec<_> = (0..3)
+                .map(|_| std::net::UdpSocket::bind("0.0.0.0:0").expect("a leased port is free"))
+                .collect();
+            let chosen = sockets.iter().map(|s| s.local_addr().expect("bound").port()).collect();
+            assert_eq!(leased, chosen);
+            assert!(std::net::UdpSocket::bind("0.0.0.0:0").is_err(), "all are taken");
+            apply(&[30_000, 30_002].into(), &original).expect("the kernel takes it");
+            assert_eq!(sysctl::read(RESERVED).expect("readable"), "30001");
+            apply(&BTreeSet::new(), &original).expect("the kernel takes it");
+            assert_eq!(current().expect("readable"), original);
+        })
+        .join()
+        .expect("the thread ends");
+    }
+}

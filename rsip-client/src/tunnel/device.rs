@@ -1,0 +1,115 @@
+//! The tun device `rsip`: the interface that the leased address lives on. Nobody reads it: the program on its way out
+//! encapsulates and redirects. It exists as long as its descriptor is open, so a dead agent leaves none.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use rsip_sys::netlink::{Link, Netlink, NetlinkError};
+use rsip_sys::sysctl;
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::link::LinkAttribute;
+
+/// Its name.
+pub const NAME: &str = "rsip";
+/// Its alias, by which we know it for ours.
+const ALIAS: &str = "rsip-client tunnel";
+/// How long a predecessor that was just killed may take to vanish.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// No /dev/net/tun, or not allowed.
+    #[error("cannot open /dev/net/tun: {0}")]
+    Open(io::Error),
+    /// Somebody else's interface has the name.
+    #[error("interface {NAME} exists already and is not ours")]
+    Foreign,
+    /// The kernel does not make it.
+    #[error("cannot make tun device {NAME}: {0}")]
+    Create(io::Error),
+    /// It cannot be set up.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// The device. Dropping it removes it.
+#[derive(Debug)]
+pub struct Device {
+    _descriptor: File,
+    /// As it was made.
+    pub link: Link,
+}
+
+impl Device {
+    /// Makes the device, and brings it up with this MTU.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or the kernel refuses.
+    pub async fn create(netlink: &Netlink, mtu: u32) -> Result<Self, DeviceError> {
+        wait_for_predecessor(netlink).await?;
+        let descriptor =
+            OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(DeviceError::Open)?;
+        set_name(&descriptor)?;
+        let link = netlink.link(NAME).await?;
+        let alias = LinkUnspec::new_with_index(link.index).alias(ALIAS).build();
+        netlink
+            .handle()
+            .link()
+            .set(alias)
+            .execute()
+            .await
+            .map_err(|error| DeviceError::Create(io::Error::other(error)))?;
+        // IPv6 would say hello on it, to nobody. Not there at all is as good.
+        if let Err(error) = sysctl::write(&format!("net.ipv6.conf.{NAME}.disable_ipv6"), "1") {
+            tracing::debug!(%error, "IPv6 stays on the tunnel device");
+        }
+        netlink.set_up(link.index, Some(mtu)).await?;
+        Ok(Self { _descriptor: descriptor, link: netlink.link(NAME).await? })
+    }
+}
+
+/// The descriptors of a killed process close one by one: its lock may be free a moment before its device is gone.
+async fn wait_for_predecessor(netlink: &Netlink) -> Result<(), DeviceError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match netlink.link(NAME).await {
+            Err(NetlinkError::NoSuchInterface(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok(link) if !is_ours(netlink, &link).await? => return Err(DeviceError::Foreign),
+            Ok(_) if tokio::time::Instant::now() >= deadline => return Err(DeviceError::Foreign),
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn is_ours(netlink: &Netlink, link: &Link) -> Result<bool, DeviceError> {
+    use futures_util::StreamExt as _;
+    let mut links = Box::pin(netlink.handle().link().get().match_index(link.index).execute());
+    match links.next().await {
+        Some(Ok(message)) => {
+            let ours = |a: &LinkAttribute| matches!(a, LinkAttribute::IfAlias(alias) if alias == ALIAS);
+            Ok(message.attributes.iter().any(ours))
+        }
+        // It vanished in between: then it was going, and the next look tells.
+        Some(Err(_)) | None => Ok(true),
+    }
+}
+
+fn set_name(descriptor: &File) -> Result<(), DeviceError> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    for (to, from) in name.iter_mut().zip(NAME.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL)
+        .map_err(|error| DeviceError::Create(io::Error::other(error)))?;
+    let mut request =
+        libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is and which outlives the call; the descriptor is
+    // open.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    nix::Error::result(result).map(drop).map_err(|errno| DeviceError::Create(errno.into()))
+}

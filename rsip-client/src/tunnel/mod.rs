@@ -1,0 +1,163 @@
+//! The tunnel of one leased address.
+//!
+//! ```text
+//! socket ── rule 4554/4555 ── table 4555 ──> device rsip ── egress program ──> private interface ──> gateway
+//! socket <──────────────────────────────────── device rsip <── ingress program ── private interface <── gateway
+//! ```
+//!
+//! [`Tunnel`] owns the device and the two programs from the first binding to the end of the agent; address, route and
+//! rules follow the leased address. Everything is found again by name or number, so that what a dead agent left behind
+//! is removed by [`remove_leftovers`], and nothing that is not ours is touched.
+
+pub mod device;
+pub mod local;
+pub mod path;
+pub mod routing;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use rsip_ebpf_common::host::programs;
+use rsip_sys::netlink::{InterfaceAddress, Link, Netlink, NetlinkError};
+use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
+
+use self::device::{Device, DeviceError};
+use self::path::Path;
+use crate::hooks::ebpf::EbpfHooks;
+
+/// What an outer IPv4 header takes of each packet.
+const OVERHEAD: u32 = 20;
+/// The smallest MTU that IPv4 knows (RFC 791).
+const MIN_MTU: u32 = 68;
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Address, route or rules.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The programs.
+    #[error(transparent)]
+    Ebpf(#[from] EbpfError),
+}
+
+/// The tunnel.
+#[derive(Debug)]
+pub struct Tunnel {
+    device: Device,
+    programs: [Attachment; 2],
+    endpoints: BTreeSet<Ipv4Addr>,
+    public: Option<Ipv4Addr>,
+}
+
+impl Tunnel {
+    /// Makes the device and attaches the programs; no address yet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; nothing is left then.
+    pub async fn create(
+        netlink: &Netlink,
+        hooks: &mut EbpfHooks,
+        path: &Path,
+        endpoint: Ipv4Addr,
+        forced: Option<Method>,
+    ) -> Result<Self, TunnelError> {
+        let mtu = path.interface.mtu.saturating_sub(OVERHEAD).max(MIN_MTU);
+        let device = Device::create(netlink, mtu).await?;
+        let programs = hooks.attach_tunnel(netlink, &device.link, &path.interface, forced).await?;
+        Ok(Self { device, programs, endpoints: [endpoint].into(), public: None })
+    }
+
+    /// The device.
+    pub const fn link(&self) -> &Link {
+        &self.device.link
+    }
+
+    /// How the programs are held.
+    pub fn method(&self) -> Method {
+        let [out, _] = &self.programs;
+        out.method()
+    }
+
+    /// The leased address.
+    pub const fn public(&self) -> Option<Ipv4Addr> {
+        self.public
+    }
+
+    /// Gives the tunnel its address, with route and rules; or takes them away.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses. What was done is undone by the next call.
+    pub async fn set_public(
+        &mut self,
+        netlink: &Netlink,
+        public: Option<Ipv4Addr>,
+    ) -> Result<(), TunnelError> {
+        if let Some(old) = self.public.filter(|old| Some(*old) != public) {
+            routing::remove(netlink).await?;
+            let outcome = netlink.delete_address(self.address(old)).await;
+            outcome.or_else(|e| if e.is_missing() { Ok(()) } else { Err(e) })?;
+        }
+        self.public = public;
+        self.repair(netlink).await
+    }
+
+    /// Puts back what somebody else removed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub async fn repair(&self, netlink: &Netlink) -> Result<(), TunnelError> {
+        let Some(public) = self.public else { return Ok(()) };
+        let address = self.address(public);
+        if !netlink.addresses().await?.contains(&address) {
+            let outcome = netlink.add_address(address).await;
+            outcome.or_else(|e| if e.is_exists() { Ok(()) } else { Err(e) })?;
+        }
+        Ok(routing::apply(netlink, self.device.link.index, &self.endpoints, public).await?)
+    }
+
+    /// Removes everything. Goes on after an error.
+    ///
+    /// # Errors
+    ///
+    /// The first that the kernel gave.
+    pub async fn destroy(self, netlink: &Netlink) -> Result<(), TunnelError> {
+        let mut outcome = routing::remove(netlink).await.map_err(TunnelError::from);
+        for program in self.programs {
+            outcome = outcome.and(program.detach(netlink).await.map_err(TunnelError::from));
+        }
+        drop(self.device);
+        outcome
+    }
+
+    const fn address(&self, public: Ipv4Addr) -> InterfaceAddress {
+        InterfaceAddress { index: self.device.link.index, address: public, prefix_length: 32 }
+    }
+}
+
+/// Removes what a dead agent may have left: its rules and, on the private interface, the filter of a kernel without tcx
+/// links. (The device, its address and its route went with the process.)
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub async fn remove_leftovers(netlink: &Netlink, private: Option<&str>) -> Result<(), TunnelError> {
+    routing::remove(netlink).await?;
+    let Some(name) = private else { return Ok(()) };
+    match netlink.link(name).await {
+        Ok(link) => {
+            Ok(tc::remove_leftovers(netlink, &link, &[(programs::TUNNEL_IN, Direction::Ingress)]).await?)
+        }
+        Err(NetlinkError::NoSuchInterface(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

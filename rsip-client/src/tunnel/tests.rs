@@ -1,0 +1,180 @@
+//! Each in a network namespace of its own, which ends with its thread.
+
+use rsip_sys::netlink::{MAIN_TABLE, Prefix, Route, RouteKind, Rule};
+
+use super::path::PathError;
+use super::*;
+
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+const OTHER_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+/// Runs a test in a fresh network namespace, on a thread of its own; `lo` is up, and a private interface `lan` with
+/// 10.0.0.2/24 and a default route over 10.0.0.1.
+fn on_private_host<F>(test: F)
+where
+    F: AsyncFnOnce(Netlink) + Send + 'static,
+{
+    std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let netlink = Netlink::open().expect("a socket");
+            let veth = rtnetlink::LinkVeth::new("lan", "peer").build();
+            netlink.handle().link().add(veth).execute().await.expect("veth is there");
+            for name in ["lo", "lan", "peer"] {
+                let link = netlink.link(name).await.expect("there");
+                netlink.set_up(link.index, None).await.expect("allowed");
+            }
+            let index = netlink.link("lan").await.expect("there").index;
+            let address = InterfaceAddress { index, address: HOST, prefix_length: 24 };
+            netlink.add_address(address).await.expect("new");
+            netlink.add_route(default_route(index)).await.expect("new");
+            test(netlink).await;
+        });
+    })
+    .join()
+    .expect("the test holds");
+}
+
+fn default_route(interface: u32) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        destination: Prefix::ALL,
+        gateway: Some(GATEWAY),
+        interface: Some(interface),
+        source: None,
+        table: MAIN_TABLE,
+        protocol: 3,
+    }
+}
+
+/// Everything that must be as before.
+async fn picture(netlink: &Netlink) -> (Vec<Link>, Vec<InterfaceAddress>, Vec<Route>, Vec<Route>, Vec<Rule>) {
+    (
+        netlink.links().await.expect("a list"),
+        netlink.addresses().await.expect("a list"),
+        netlink.routes(MAIN_TABLE).await.expect("a list"),
+        netlink.routes(routing::TABLE).await.expect("a list"),
+        netlink.rules().await.expect("a list"),
+    )
+}
+
+#[test]
+fn unbound_traffic_to_the_public_realm_enters_the_tunnel_and_nothing_else_does() {
+    on_private_host(async |netlink| {
+        let before = picture(&netlink).await;
+        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        assert!(device.link.up && device.link.carrier);
+        assert_eq!(device.link.mtu, 1480);
+        let (tunnel, lan) = (device.link.index, netlink.link("lan").await.expect("there").index);
+        let address = InterfaceAddress { index: tunnel, address: PUBLIC, prefix_length: 32 };
+        netlink.add_address(address).await.expect("new");
+        routing::apply(&netlink, tunnel, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+
+        let route = netlink.route_to(PEER).await.expect("there is a way");
+        assert_eq!((route.interface, route.source), (Some(tunnel), Some(PUBLIC)));
+        for private in [GATEWAY, Ipv4Addr::new(10, 0, 0, 77)] {
+            let route = netlink.route_to(private).await.expect("there is a way");
+            assert_eq!((route.interface, route.source), (Some(lan), Some(HOST)), "{private}");
+        }
+
+        let with = picture(&netlink).await;
+        routing::apply(&netlink, tunnel, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        assert_eq!(picture(&netlink).await, with, "a second time changes nothing");
+
+        routing::remove(&netlink).await.expect("allowed");
+        drop(device);
+        assert_eq!(picture(&netlink).await, before);
+    });
+}
+
+#[test]
+fn what_others_removed_comes_back_and_what_others_made_stays() {
+    on_private_host(async |netlink| {
+        let foreign = Rule {
+            priority: 4554,
+            source: Some(Prefix::host(OTHER_PUBLIC)),
+            destination: None,
+            table: 77,
+            suppress_prefix_length: None,
+            protocol: 3,
+        };
+        netlink.add_rule(foreign).await.expect("new");
+        let before = picture(&netlink).await;
+        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        let index = device.link.index;
+        for public in [PUBLIC, OTHER_PUBLIC] {
+            let address = InterfaceAddress { index, address: public, prefix_length: 32 };
+            netlink.add_address(address).await.expect("new");
+        }
+        routing::apply(&netlink, index, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        let with = picture(&netlink).await;
+        let ours = with.4.iter().find(|rule| rule.priority == 4555).expect("ours");
+        netlink.delete_rule(*ours).await.expect("there");
+        routing::apply(&netlink, index, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        let again = picture(&netlink).await;
+        assert_eq!(with, again);
+        // Another address: the old one's rules go.
+        routing::apply(&netlink, index, &[GATEWAY].into(), OTHER_PUBLIC).await.expect("allowed");
+        let rules = netlink.rules().await.expect("a list");
+        assert!(!rules.iter().any(|rule| rule.source == Some(Prefix::host(PUBLIC))), "{rules:?}");
+        routing::remove(&netlink).await.expect("allowed");
+        drop(device);
+        assert_eq!(picture(&netlink).await, before);
+    });
+}
+
+#[test]
+fn a_dead_agents_rules_are_removed() {
+    on_private_host(async |netlink| {
+        let before = picture(&netlink).await;
+        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        routing::apply(&netlink, device.link.index, &[GATEWAY].into(), PUBLIC)
+            .await
+            .expect_err("a source that is not ours yet");
+        let address = InterfaceAddress { index: device.link.index, address: PUBLIC, prefix_length: 32 };
+        netlink.add_address(address).await.expect("new");
+        routing::apply(&netlink, device.link.index, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        // The kernel closes the descriptors of a dead process.
+        drop(device);
+        assert_ne!(picture(&netlink).await, before);
+        remove_leftovers(&netlink, Some("lan")).await.expect("allowed");
+        remove_leftovers(&netlink, Some("gone")).await.expect("nothing to do");
+        assert_eq!(picture(&netlink).await, before);
+    });
+}
+
+#[test]
+fn a_foreign_device_of_our_name_is_not_touched() {
+    on_private_host(async |netlink| {
+        let veth = rtnetlink::LinkVeth::new("rsip", "other").build();
+        netlink.handle().link().add(veth).execute().await.expect("veth is there");
+        let before = picture(&netlink).await;
+        let error = Device::create(&netlink, 1480).await.expect_err("the name is taken");
+        assert!(matches!(error, DeviceError::Foreign), "{error}");
+        assert_eq!(picture(&netlink).await, before);
+    });
+}
+
+#[test]
+fn finds_the_way_to_the_gateway_or_says_what_is_wrong() {
+    on_private_host(async |netlink| {
+        let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
+        assert_eq!((path.interface.name.as_str(), path.source), ("lan", HOST));
+        assert_eq!(path::find(&netlink, GATEWAY, Some("lan")).await.expect("the same"), path);
+        let error = |gateway, interface| {
+            let netlink = &netlink;
+            async move { path::find(netlink, gateway, interface).await.expect_err("no way") }
+        };
+        assert!(matches!(error(GATEWAY, Some("peer")).await, PathError::OtherInterface { .. }));
+        assert!(matches!(error(HOST, None).await, PathError::OwnAddress(_)));
+        let missing = error(GATEWAY, Some("eth9")).await;
+        assert!(missing.to_string().contains("eth9"), "{missing}");
+        let lan = netlink.link("lan").await.expect("there").index;
+        netlink.delete_route(default_route(lan)).await.expect("there");
+        assert!(matches!(error(PEER, None).await, PathError::NoRoute(_)));
+    });
+}

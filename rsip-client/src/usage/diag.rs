@@ -1,0 +1,196 @@
+//! The kernel's socket tables (sock_diag(7)): every TCP and UDP socket of the network namespace, TIME_WAIT included.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE, TCP_LISTEN};
+use netlink_packet_sock_diag::inet::nlas::Nla as InetNla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+const IPPROTO_UDP: u8 = 17;
+/// An attribute of listening and unconnected IPv6 sockets; netlink-packet-sock-diag knows the number only.
+const INET_DIAG_SKV6ONLY: u16 = netlink_packet_sock_diag::constants::INET_DIAG_SKV6ONLY;
+/// TCP sockets that are bound and neither listening nor connected; told since Linux 6.8, asked for in vain before.
+const TCP_BOUND_INACTIVE: u32 = 13;
+
+/// One socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// TCP, else UDP.
+    pub tcp: bool,
+    /// Its own address; IPv4-mapped ones are given as IPv4.
+    pub address: IpAddr,
+    /// Its own port.
+    pub port: u16,
+    /// It takes IPv6 only.
+    pub v6_only: bool,
+    /// It waits for peers: a listening TCP socket or an unconnected UDP socket.
+    pub is_server: bool,
+}
+
+impl Socket {
+    /// Whether packets to `public` reach it: it is bound to that address, or to all.
+    pub fn serves(&self, public: Ipv4Addr) -> bool {
+        match self.address {
+            IpAddr::V4(address) => address == public || address.is_unspecified(),
+            IpAddr::V6(address) => address.is_unspecified() && !self.v6_only,
+        }
+    }
+}
+
+/// All sockets with a port, as they were at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    sockets: Vec<Socket>,
+}
+
+impl Snapshot {
+    /// Asks the kernel. Blocks shortly.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no sock_diag (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG), or does not answer.
+    pub fn take() -> io::Result<Self> {
+        let mut socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        let mut sockets = Vec::new();
+        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+            for family in [AF_INET, AF_INET6] {
+                dump(&socket, family, protocol, &mut sockets)?;
+            }
+        }
+        Ok(Self { sockets })
+    }
+
+    /// Sockets that packets to `public` reach, per port.
+    pub fn uses(&self, public: Ipv4Addr) -> BTreeMap<u16, usize> {
+        let mut uses = BTreeMap::new();
+        for socket in self.sockets.iter().filter(|socket| socket.serves(public)) {
+            *uses.entry(socket.port).or_default() += 1;
+        }
+        uses
+    }
+
+    /// Ports on which some program serves `public` or all addresses.
+    pub fn servers(&self, public: Ipv4Addr) -> impl Iterator<Item = u16> + '_ {
+        self.sockets.iter().filter(move |socket| socket.is_server && socket.serves(public)).map(|s| s.port)
+    }
+}
+
+fn dump(socket: &NetlinkSocket, family: u8, protocol: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let request = InetRequest {
+        family,
+        protocol,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::from_bits_retain(StateFlags::all().bits() | 1 << TCP_BOUND_INACTIVE),
+        socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
+    };
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut buffer = vec![0; message.buffer_len()];
+    message.serialize(&mut buffer);
+    socket.send(&buffer, 0)?;
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let length =
+                usize::try_from(message.header.length).map_err(io::Error::other)?.next_multiple_of(4);
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                    sockets.extend(read(&response, protocol));
+                }
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+fn read(response: &InetResponse, protocol: u8) -> Option<Socket> {
+    let id = &response.header.socket_id;
+    let v6_only = response.nlas.iter().any(|nla| matches!(nla, InetNla::Other(other) if is_v6_only(other)));
+    let server_state = if protocol == IPPROTO_TCP { TCP_LISTEN } else { TCP_CLOSE };
+    let address = match id.source_address {
+        IpAddr::V6(address) => address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4),
+        v4 @ IpAddr::V4(_) => v4,
+    };
+    (id.source_port != 0).then_some(Socket {
+        tcp: protocol == IPPROTO_TCP,
+        address,
+        port: id.source_port,
+        v6_only,
+        is_server: response.header.state == server_state,
+    })
+}
+
+fn is_v6_only(nla: &netlink_packet_core::DefaultNla) -> bool {
+    use netlink_packet_core::Nla as _;
+    let mut value = [0];
+    nla.kind() == INET_DIAG_SKV6ONLY && nla.value_len() == value.len() && {
+        nla.emit_value(&mut value);
+        value != [0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+
+    use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
+
+    use super::*;
+
+    const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+    #[test]
+    fn sees_servers_and_what_is_left_of_connections() {
+        let private = TcpListener::bind("127.0.0.1:0").expect("free");
+        let dual = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("free");
+        let udp = UdpSocket::bind("0.0.0.0:0").expect("free");
+        let ports = [
+            private.local_addr().expect("bound").port(),
+            dual.local_addr().expect("bound").port(),
+            udp.local_addr().expect("bound").port(),
+        ];
+        let servers: Vec<u16> = Snapshot::take().expect("sock_diag is there").servers(PUBLIC).collect();
+        assert_eq!(ports.map(|port| servers.contains(&port)), [false, true, true]);
+
+        let near = TcpStream::connect(("127.0.0.1", ports[1])).expect("it listens");
+        let (far, _) = dual.accept().expect("a connection");
+        drop((far, dual));
+        let uses = Snapshot::take().expect("sock_diag is there").uses(Ipv4Addr::LOCALHOST);
+        assert!(uses.contains_key(&ports[1]), "the connection outlives its listener");
+        drop(near);
+        let uses = Snapshot::take().expect("sock_diag is there").uses(Ipv4Addr::LOCALHOST);
+        assert!(uses.contains_key(&ports[1]), "closed here first: TIME_WAIT");
+        assert!(!Snapshot::take().expect("sock_diag is there").uses(PUBLIC).contains_key(&ports[1]));
+    }
+
+    #[test]
+    fn a_socket_for_ipv6_alone_does_not_serve_the_public_address() {
+        use nix::sys::socket::{
+            AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, socket,
+        };
+        let socket =
+            socket(AddressFamily::Inet6, SockType::Stream, SockFlag::empty(), None).expect("a socket");
+        setsockopt(&socket, Ipv6V6Only, &true).expect("allowed");
+        let any = SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+        bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &any).expect("free");
+        listen(&socket, Backlog::new(1).expect("small")).expect("bound");
+        let listener = TcpListener::from(socket);
+        let port = listener.local_addr().expect("bound").port();
+        let snapshot = Snapshot::take().expect("sock_diag is there");
+        assert!(!snapshot.servers(PUBLIC).any(|p| p == port));
+    }
+}
