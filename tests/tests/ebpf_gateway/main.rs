@@ -1,0 +1,8 @@
+//! The gateway's programs, packet by packet: what comes in, what the program answers, what goes out.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod both;
+mod harness;
+mod inward;
+mod outward;
+mod portless;
