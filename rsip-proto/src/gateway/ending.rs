@@ -114,10 +114,10 @@ impl Gateway {
     ) {
         let (client_id, bind_id) = key;
         if result.is_ok() {
-            self.discard(key, reason, now);
             if let Some(to) = reply {
                 self.answer(to, Body::FreeResponse { client_id, bind_id });
             }
+            self.discard(key, reason, now);
         } else {
             self.keep(key, reason, now);
             if let Some(to) = reply {

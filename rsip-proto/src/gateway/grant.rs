@@ -20,13 +20,16 @@ use super::{Event, Gateway, GatewayCommand, InstallFailed, Peer, RemovalReason, 
 use crate::ids::{BindId, ClientId};
 use crate::pool::{LeaseError, Wish};
 use crate::wire::message::PortBinding;
-use crate::wire::{Address, Body, ErrorCode, RsipMethod};
+use crate::wire::{Address, Body, ErrorCode, MessageType, RsipMethod};
 
 impl Gateway {
     pub(super) fn register(&mut self, to: ReplyTo, now: Instant) {
         let host = *to.peer.address.ip();
         if let Some(client) = self.clients.of_host(host) {
             let refusal = Refusal::new(ErrorCode::AlreadyRegistered, Some(client.id), "registered already");
+            if let Some(counter) = to.counter {
+                self.replay.may_count_anew(to.peer, counter, now);
+            }
             self.refuse(to, refusal, now);
             return;
         }
@@ -44,6 +47,9 @@ impl Gateway {
         self.clients.insert(Client::new(client_id, to.peer, now, expires));
         self.timers.insert(expires, Timer::Registration(client_id));
         self.replay.registered(host);
+        if let Some(counter) = to.counter {
+            self.replay.begin(to.peer, counter, MessageType::RegisterRequest, now);
+        }
         self.commands.push_back(GatewayCommand::Event(Event::Registered { client_id, host }));
         let body = Body::RegisterResponse {
             client_id,

@@ -45,11 +45,6 @@ impl Timers {
         let (at, timer) = *self.set.first()?;
         (at <= now).then(|| self.set.pop_first()).map(|_| timer)
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.set.len()
-    }
 }
 
 impl Gateway {

@@ -87,6 +87,9 @@ impl Gateway {
         }
         match self.identify(from, message_type, client_id_of(&message.body)) {
             Ok(client_id) => {
+                if let Some(counter) = to.counter {
+                    self.replay.begin(from, counter, message_type, now);
+                }
                 self.heard(client_id, from, now);
                 self.serve(to, client_id, message.body, now);
             }

@@ -217,9 +217,10 @@ impl Pool {
             indices.iter().find_map(|&index| Some((index, ports(&self.addresses[index], count)?)))
         };
         // One address for a host is worth more than ports in a row, so its own is tried both ways before any other.
-        let own = if preferred.is_some() { candidates.get(..1).unwrap_or_default() } else { &[] };
-        first_with(own, AddressPool::contiguous)
-            .or_else(|| first_with(own, AddressPool::scattered))
+        let is_own = |index: &&usize| Some(self.addresses[**index].address()) == preferred;
+        let own: Vec<usize> = candidates.first().filter(is_own).copied().into_iter().collect();
+        first_with(&own, AddressPool::contiguous)
+            .or_else(|| first_with(&own, AddressPool::scattered))
             .or_else(|| first_with(&candidates, AddressPool::contiguous))
             .or_else(|| first_with(&candidates, AddressPool::scattered))
             .or_else(|| first_with(&candidates, AddressPool::scarce))

@@ -1,0 +1,290 @@
+//! A gateway, a clock, and short words for what hosts say.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use rsip_proto::gateway::{
+    ClientView, Event, Gateway, GatewayCommand, GatewayConfig, InstallFailed, Peer, RemovalReason, Rule,
+    Transport,
+};
+use rsip_proto::ids::{BindId, ClientId, MessageCounter, OpId};
+use rsip_proto::pool::PoolConfig;
+use rsip_proto::wire::message::{AssignRequestRsapIp, ListenRequest, PortBinding};
+use rsip_proto::wire::{Address, Body, ErrorCode, Message, Ports, RsipMethod, TunnelType};
+
+/// The public addresses of the tests.
+pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const SECOND_PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// The default lease of the tests, in seconds.
+pub(crate) const LEASE: u32 = 600;
+
+pub(crate) fn config() -> GatewayConfig {
+    GatewayConfig::new(PoolConfig {
+        addresses: vec![PUBLIC],
+        port_range: 10_000..=10_999,
+        listen_range: 1..=1023,
+        reserved: vec![22],
+        rest: Duration::from_secs(120),
+    })
+}
+
+/// Host number `host` on its UDP port 5000.
+pub(crate) fn udp(host: u8) -> Peer {
+    udp_from(host, 5000)
+}
+
+pub(crate) fn udp_from(host: u8, port: u16) -> Peer {
+    Peer { address: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, host), port), transport: Transport::Udp }
+}
+
+/// Host number `host` on a TCP connection.
+pub(crate) fn tcp(host: u8, connection: u64) -> Peer {
+    Peer { transport: Transport::Tcp(connection), ..udp(host) }
+}
+
+pub(crate) struct Rig {
+    pub(crate) gateway: Gateway,
+    start: Instant,
+    pub(crate) now: Instant,
+}
+
+impl Rig {
+    pub(crate) fn new(config: GatewayConfig) -> Self {
+        let start = Instant::now();
+        let gateway = Gateway::new(config, 7).expect("the pool of the tests makes sense");
+        Self { gateway, start, now: start }
+    }
+
+    /// Sets the clock, in seconds since the beginning.
+    pub(crate) fn at(&mut self, seconds: u64) -> &mut Self {
+        self.now = self.start + Duration::from_secs(seconds);
+        self
+    }
+
+    /// What the gateway says, down to nothing.
+    pub(crate) fn commands(&mut self) -> Vec<GatewayCommand> {
+        std::iter::from_fn(|| self.gateway.next_command()).collect()
+    }
+
+    /// The next wake-up, in seconds since the beginning.
+    pub(crate) fn wakes_at(&self) -> Option<f64> {
+        self.gateway.poll_timeout().map(|at| at.duration_since(self.start).as_secs_f64())
+    }
+
+    /// A request, its counter, and what comes of it.
+    pub(crate) fn ask(&mut self, from: Peer, counter: u32, body: Body) -> Vec<GatewayCommand> {
+        self.ask_message(from, &Message::new(MessageCounter(counter), body))
+    }
+
+    pub(crate) fn ask_message(&mut self, from: Peer, message: &Message) -> Vec<GatewayCommand> {
+        self.input(from, &message.encode().expect("the requests of the tests can be written"))
+    }
+
+    pub(crate) fn input(&mut self, from: Peer, bytes: &[u8]) -> Vec<GatewayCommand> {
+        self.gateway.handle_input(from, bytes, self.now);
+        self.commands()
+    }
+
+    pub(crate) fn done(&mut self, op: u64) -> Vec<GatewayCommand> {
+        self.gateway.handle_done(OpId(op), Ok(()), self.now);
+        self.commands()
+    }
+
+    pub(crate) fn failed(&mut self, op: u64) -> Vec<GatewayCommand> {
+        self.gateway.handle_done(OpId(op), Err(InstallFailed), self.now);
+        self.commands()
+    }
+
+    pub(crate) fn timeout(&mut self) -> Vec<GatewayCommand> {
+        self.gateway.handle_timeout(self.now);
+        self.commands()
+    }
+
+    /// Registers with counter 1.
+    pub(crate) fn register(&mut self, from: Peer) -> ClientId {
+        let commands = self.ask(from, 1, Body::RegisterRequest);
+        let [.., GatewayCommand::Send { message: Message { body, .. }, .. }] = &commands[..] else {
+            panic!("{commands:?}");
+        };
+        let Body::RegisterResponse { client_id, .. } = body else { panic!("{body:?}") };
+        *client_id
+    }
+
+    /// Asks, lets the data path hold it, and gives what was granted.
+    pub(crate) fn obtain(&mut self, from: Peer, counter: u32, body: Body) -> PortBinding {
+        let commands = self.ask(from, counter, body);
+        let [GatewayCommand::Install { op, .. }] = commands[..] else { panic!("{commands:?}") };
+        let commands = self.done(op.0);
+        let [GatewayCommand::Send { message, .. }, GatewayCommand::Event(Event::Bound { .. })] =
+            &commands[..]
+        else {
+            panic!("{commands:?}");
+        };
+        match message.body.clone() {
+            Body::AssignResponseRsapIp(binding) | Body::ListenResponse(binding) => binding,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn client(&self, id: ClientId) -> Option<ClientView> {
+        self.gateway.view(self.now).clients.into_iter().find(|client| client.client_id == id)
+    }
+
+    /// Leased, resting and free ports of the first public address.
+    pub(crate) fn pool(&self) -> [u32; 3] {
+        let usage = self.gateway.view(self.now).pool[0];
+        [usage.leased, usage.resting, usage.free]
+    }
+}
+
+// What hosts ask for.
+
+pub(crate) fn assign(client_id: ClientId, count: u8) -> Body {
+    assign_ports(client_id, Ports::DontCare { count })
+}
+
+pub(crate) fn assign_ports(client_id: ClientId, local_ports: Ports) -> Body {
+    Body::AssignRequestRsapIp(AssignRequestRsapIp {
+        client_id,
+        local_address: Address::ANY,
+        local_ports,
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time: None,
+        tunnel_type: None,
+    })
+}
+
+pub(crate) fn listen_on(client_id: ClientId, port: u16) -> Body {
+    listen_ports(client_id, Ports::single(port))
+}
+
+pub(crate) fn listen_ports(client_id: ClientId, local_ports: Ports) -> Body {
+    Body::ListenRequest(ListenRequest {
+        client_id,
+        local_address: Address::ANY,
+        local_ports,
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time: None,
+        tunnel_types: Vec::new(),
+    })
+}
+
+pub(crate) fn extend(client_id: ClientId, bind_id: u32, lease_time: Option<u32>) -> Body {
+    Body::ExtendRequest { client_id, bind_id: BindId(bind_id), lease_time }
+}
+
+pub(crate) fn free(client_id: ClientId, bind_id: u32) -> Body {
+    Body::FreeRequest { client_id, bind_id: BindId(bind_id) }
+}
+
+pub(crate) fn query(client_id: ClientId) -> Body {
+    Body::QueryRequest { client_id, tuples: Vec::new() }
+}
+
+pub(crate) fn leave(client_id: ClientId) -> Body {
+    Body::DeRegisterRequest { client_id }
+}
+
+// What the gateway is expected to say.
+
+pub(crate) fn send(to: Peer, counter: u32, body: Body) -> GatewayCommand {
+    GatewayCommand::Send { to, message: Message::new(MessageCounter(counter), body) }
+}
+
+pub(crate) fn registered(client_id: ClientId) -> Body {
+    Body::RegisterResponse {
+        client_id,
+        lease_time: LEASE,
+        flow_policy: config().flow_policy,
+        methods: vec![RsipMethod::RsapIp],
+        tunnel_types: vec![TunnelType::IpIp],
+    }
+}
+
+/// A rule of host number `host`, over IP-IP.
+pub(crate) fn rule(client_id: ClientId, bind_id: u32, host: u8, ports: Ports) -> Rule {
+    Rule {
+        client_id,
+        bind_id: BindId(bind_id),
+        host: Ipv4Addr::new(10, 0, 0, host),
+        address: PUBLIC,
+        ports,
+        tunnel: TunnelType::IpIp,
+    }
+}
+
+pub(crate) fn install(op: u64, rule: Rule) -> GatewayCommand {
+    GatewayCommand::Install { op: OpId(op), rule }
+}
+
+pub(crate) fn remove(op: u64, rule: Rule) -> GatewayCommand {
+    GatewayCommand::Remove { op: OpId(op), rule }
+}
+
+pub(crate) fn granted(rule: &Rule, lease_time: u32) -> PortBinding {
+    PortBinding {
+        client_id: rule.client_id,
+        bind_id: rule.bind_id,
+        local_address: Address::Ipv4(rule.address),
+        local_ports: rule.ports.clone(),
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time,
+        tunnel_type: rule.tunnel,
+        tunnel_endpoint: None,
+    }
+}
+
+pub(crate) fn bound(rule: Rule, lease_time: u32, listen: bool) -> GatewayCommand {
+    GatewayCommand::Event(Event::Bound { rule, lease_time, listen })
+}
+
+pub(crate) fn unbound(rule: Rule, reason: RemovalReason) -> GatewayCommand {
+    GatewayCommand::Event(Event::Unbound { rule, reason })
+}
+
+pub(crate) fn unregistered(client_id: ClientId, host: u8, reason: RemovalReason) -> GatewayCommand {
+    let host = Ipv4Addr::new(10, 0, 0, host);
+    GatewayCommand::Event(Event::Unregistered { client_id, host, reason })
+}
+
+pub(crate) fn freed(client_id: ClientId, bind_id: u32) -> Body {
+    Body::FreeResponse { client_id, bind_id: BindId(bind_id) }
+}
+
+pub(crate) fn left(client_id: ClientId) -> Body {
+    Body::DeRegisterResponse { client_id }
+}
+
+/// The one error in these commands: code, client ID, bind ID. Panics unless it was sent to `to` under `counter`, and
+/// told to the log, and nothing else happened.
+pub(crate) fn refusal(
+    commands: &[GatewayCommand],
+    to: Peer,
+    counter: Option<u32>,
+) -> (u16, Option<ClientId>, Option<BindId>) {
+    let [
+        GatewayCommand::Send { to: sent_to, message },
+        GatewayCommand::Event(Event::Refused { peer, error: logged, detail }),
+    ] = commands
+    else {
+        panic!("not a refusal: {commands:?}");
+    };
+    let Body::ErrorResponse { error, client_id, bind_id } = message.body else { panic!("{message:?}") };
+    assert_eq!((*sent_to, *peer, *logged), (to, to, error));
+    assert_eq!(message.counter, counter.map(MessageCounter), "counter of {error}");
+    assert!(!detail.is_empty());
+    (error.number(), client_id, bind_id)
+}
+
+/// A refusal with just its code.
+pub(crate) fn code(commands: &[GatewayCommand], to: Peer, counter: u32) -> u16 {
+    refusal(commands, to, Some(counter)).0
+}
+
+pub(crate) fn error(code: ErrorCode, client_id: Option<ClientId>, bind_id: Option<u32>) -> Body {
+    Body::ErrorResponse { error: code, client_id, bind_id: bind_id.map(BindId) }
+}
