@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::retransmit::{Backoff, after};
 use crate::host::{BindingKind, HostBinding, WithdrawReason};
-use crate::ids::{BindId, OpId};
+use crate::ids::{BindId, ClientId, OpId};
 use crate::wire::{ErrorCode, Ports};
 
 /// Names a slot; never used again.
@@ -111,8 +111,8 @@ pub(super) enum State {
         bind_id: BindId,
         /// All of it, where it was one that we could have used.
         lease: Option<Lease>,
-        /// How often the gateway was told.
-        tries: u8,
+        /// How often the gateway failed to do it.
+        refusals: u8,
         /// When to tell it again; `None`: in line, or told.
         retry_at: Option<Instant>,
         /// Something is wrong with this one: pause before it is asked for again.
@@ -192,6 +192,14 @@ impl Slot {
             | State::Installing { lease, fate: Fate::Use, .. }
             | State::InUse { lease, lost: false } => Some(lease.binding.bind_id),
             State::Installing { .. } | State::InUse { .. } | State::Asking | State::Waiting { .. } => None,
+        }
+    }
+
+    /// The name under which it was held, while it is asked for again.
+    pub(super) const fn renewing(&self) -> Option<(ClientId, BindId)> {
+        match &self.state {
+            State::InUse { lease, lost: true } => Some((lease.binding.client_id, lease.binding.bind_id)),
+            _ => None,
         }
     }
 

@@ -92,11 +92,7 @@ impl Host {
         };
         let lease = Lease::new(binding, time, since);
         let wanted = slot.wanted();
-        let old = match &slot.state {
-            State::InUse { lease: held, lost: true } => Some((held.binding.client_id, held.binding.bind_id)),
-            _ => None,
-        };
-        let asking = matches!(slot.state, State::Asking);
+        let (old, asking) = (slot.renewing(), matches!(slot.state, State::Asking));
         self.prolong(time, lease.expires_at);
         match old {
             Some(old) => {

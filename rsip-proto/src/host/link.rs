@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use crate::host::binding::{Fate, State};
-use crate::host::registration::Registration;
-use crate::host::requests::{Outstanding, Purpose};
+use crate::host::requests::{Outstanding, Purpose, client_of, creates_binding};
 use crate::host::retransmit::{Due, after};
 use crate::host::{DenyReason, Host, HostCommand, HostTransport, RegistrationChange};
 
@@ -38,8 +37,6 @@ impl Host {
         }
         self.link = Link::Up { heard: false };
         if self.doubt {
-            // A request that creates a binding went unanswered over the lost transport. Whether the gateway carried it
-            // out cannot be asked, so both sides begin anew (and the same ports are asked for again).
             self.lose_registration(true, now);
         }
         self.probe_now = true;
@@ -162,15 +159,15 @@ impl Host {
     }
 
     /// The outstanding request will never be answered: its transport is gone.
+    ///
+    /// Whether the gateway carried out one that creates a binding cannot be asked, and what is still under way may reach
+    /// it even later. So both sides begin anew: under the new name nothing old counts, and the ports in use are asked for
+    /// again.
     fn abandon_request(&mut self, now: Instant) {
         let Some(Outstanding { message, purpose, .. }) = self.outstanding.take() else { return };
         if let Purpose::Slot(id) = purpose {
-            let client = super::requests::client_of(&message.body);
-            if super::requests::creates_binding(&message.body)
-                && matches!(&self.registration, Registration::Held(held) if Some(held.client_id) == client)
-            {
-                self.doubt = true;
-            }
+            let ours = client_of(&message.body) == self.client_id();
+            self.doubt |= ours && creates_binding(&message.body);
             self.settle(id, now);
             self.enqueue(id, now);
         }

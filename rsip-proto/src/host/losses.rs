@@ -100,9 +100,10 @@ impl Host {
         let again = self.table.change(id, |slot| {
             let pause = slot.backoff.pause();
             match &mut slot.state {
-                State::Freeing { bind_id: freeing, tries, retry_at, .. } if *freeing == bind_id => {
+                State::Freeing { bind_id: freeing, refusals, retry_at, .. } if *freeing == bind_id => {
+                    *refusals = refusals.saturating_add(1);
                     // No such binding: that is what was wanted.
-                    let again = error != ErrorCode::BadBindId && *tries < FREE_TRIES;
+                    let again = error != ErrorCode::BadBindId && *refusals < FREE_TRIES;
                     *retry_at = again.then(|| after(now, pause));
                     Some(again)
                 }
@@ -161,20 +162,21 @@ impl Host {
     pub(super) fn give_back(&mut self, id: SlotId, bind_id: BindId, hold_off: bool) {
         self.table.change(id, |slot| {
             let lease = slot.lease().filter(|lease| lease.binding.bind_id == bind_id).cloned();
-            slot.state = State::Freeing { bind_id, lease, tries: 0, retry_at: None, hold_off };
+            slot.state = State::Freeing { bind_id, lease, refusals: 0, retry_at: None, hold_off };
         });
     }
 
     pub(super) fn give_back_unused(&mut self, id: SlotId, lease: Lease) {
         self.table.change(id, |slot| {
             let bind_id = lease.binding.bind_id;
+            slot.was_granted();
             slot.state =
-                State::Freeing { bind_id, lease: Some(lease), tries: 0, retry_at: None, hold_off: false };
+                State::Freeing { bind_id, lease: Some(lease), refusals: 0, retry_at: None, hold_off: false };
         });
     }
 
     pub(super) fn give_back_stray(&mut self, bind_id: BindId, now: Instant) {
-        let state = State::Freeing { bind_id, lease: None, tries: 0, retry_at: None, hold_off: false };
+        let state = State::Freeing { bind_id, lease: None, refusals: 0, retry_at: None, hold_off: false };
         let id = self.table.insert(Slot::new(Target::Stray, state, self.new_backoff()));
         self.enqueue(id, now);
     }

@@ -149,7 +149,7 @@ impl Host {
             State::Resumed(lease) => {
                 let bind_id = lease.binding.bind_id;
                 self.give_back(id, bind_id, false);
-                self.free(id, client_id, bind_id)
+                Some(Body::FreeRequest { client_id, bind_id })
             }
             State::InUse { lease, .. } if wanted => {
                 let bind_id = lease.binding.bind_id;
@@ -168,11 +168,10 @@ impl Host {
                 let bind_id = lease.binding.bind_id;
                 self.withdraw(id, WithdrawReason::Freed);
                 self.give_back(id, bind_id, false);
-                self.free(id, client_id, bind_id)
+                Some(Body::FreeRequest { client_id, bind_id })
             }
             State::Freeing { bind_id, retry_at: None, .. } => {
-                let bind_id = *bind_id;
-                self.free(id, client_id, bind_id)
+                Some(Body::FreeRequest { client_id, bind_id: *bind_id })
             }
             State::Freeing { .. } | State::Waiting { .. } | State::Installing { .. } => None,
         }
@@ -223,15 +222,6 @@ impl Host {
 
     fn extend(&self, client_id: ClientId, bind_id: BindId) -> Body {
         Body::ExtendRequest { client_id, bind_id, lease_time: self.lease_wish() }
-    }
-
-    fn free(&mut self, id: SlotId, client_id: ClientId, bind_id: BindId) -> Option<Body> {
-        self.table.change(id, |slot| {
-            if let State::Freeing { tries, .. } = &mut slot.state {
-                *tries = tries.saturating_add(1);
-            }
-        });
-        Some(Body::FreeRequest { client_id, bind_id })
     }
 
     /// In whole seconds, a part of one counting as one.
