@@ -104,8 +104,10 @@ fn set_name(descriptor: &File) -> Result<(), DeviceError> {
     for (to, from) in name.iter_mut().zip(NAME.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    let flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL)
-        .map_err(|error| DeviceError::Create(io::Error::other(error)))?;
+    // IFF_TUN_EXCL is the sign bit of the field, which has 16 bits.
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    let [low, high, ..] = flags.to_le_bytes();
+    let flags = libc::c_short::from_le_bytes([low, high]);
     let mut request =
         libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };
     // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is and which outlives the call; the descriptor is

@@ -12,8 +12,6 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, 
 use netlink_sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
 const IPPROTO_UDP: u8 = 17;
-/// An attribute of listening and unconnected IPv6 sockets; netlink-packet-sock-diag knows the number only.
-const INET_DIAG_SKV6ONLY: u16 = netlink_packet_sock_diag::constants::INET_DIAG_SKV6ONLY;
 /// TCP sockets that are bound and neither listening nor connected; told since Linux 6.8, asked for in vain before.
 const TCP_BOUND_INACTIVE: u32 = 13;
 
@@ -119,7 +117,7 @@ fn dump(socket: &NetlinkSocket, family: u8, protocol: u8, sockets: &mut Vec<Sock
 
 fn read(response: &InetResponse, protocol: u8) -> Option<Socket> {
     let id = &response.header.socket_id;
-    let v6_only = response.nlas.iter().any(|nla| matches!(nla, InetNla::Other(other) if is_v6_only(other)));
+    let v6_only = response.nlas.iter().any(|nla| matches!(nla, InetNla::SkV6Only(true)));
     let server_state = if protocol == IPPROTO_TCP { TCP_LISTEN } else { TCP_CLOSE };
     let address = match id.source_address {
         IpAddr::V6(address) => address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4),
@@ -132,15 +130,6 @@ fn read(response: &InetResponse, protocol: u8) -> Option<Socket> {
         v6_only,
         is_server: response.header.state == server_state,
     })
-}
-
-fn is_v6_only(nla: &netlink_packet_core::DefaultNla) -> bool {
-    use netlink_packet_core::Nla as _;
-    let mut value = [0];
-    nla.kind() == INET_DIAG_SKV6ONLY && nla.value_len() == value.len() && {
-        nla.emit_value(&mut value);
-        value != [0]
-    }
 }
 
 #[cfg(test)]
