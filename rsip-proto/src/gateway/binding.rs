@@ -147,8 +147,4 @@ impl Bindings {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.all.values()
     }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Binding> {
-        self.all.values_mut()
-    }
 }

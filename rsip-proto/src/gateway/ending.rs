@@ -226,7 +226,9 @@ impl Gateway {
         self.expire(now);
         let gone = Transport::Tcp(connection);
         let lost = |reply: &mut Option<ReplyTo>| reply.take_if(|to| to.peer.transport == gone).is_some();
-        for binding in self.bindings.iter_mut() {
+        // Whoever waits for an answer waits for an operation under way.
+        for key in self.ops.values() {
+            let Some(binding) = self.bindings.get_mut(*key) else { continue };
             match &mut binding.phase {
                 Phase::Installing { reply, ended } => {
                     if lost(reply) {

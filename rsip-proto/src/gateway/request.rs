@@ -182,7 +182,7 @@ impl Gateway {
             body: Body::ErrorResponse { error, client_id, bind_id },
         };
         self.replay.store(to.peer, &message);
-        if self.may_send_error(to.peer, now) {
+        if self.may_send(to.peer, &message.body, now) {
             self.commands.push_back(GatewayCommand::Send { to: to.peer, message });
             self.commands.push_back(GatewayCommand::Event(Event::Refused { peer: to.peer, error, detail }));
         }
@@ -190,14 +190,19 @@ impl Gateway {
 
     /// Gives a duplicate the answer that was given before.
     fn repeat(&mut self, to: Peer, message: Message, now: Instant) {
-        let is_error = matches!(message.body, Body::ErrorResponse { .. });
-        if !is_error || self.may_send_error(to, now) {
+        if self.may_send(to, &message.body, now) {
             self.commands.push_back(GatewayCommand::Send { to, message });
         }
     }
 
-    fn may_send_error(&mut self, to: Peer, now: Instant) -> bool {
-        to.transport != Transport::Udp || self.limiter.allows(*to.address.ip(), now)
+    /// Errors over UDP are limited, unless they answer somebody who knows the host's client ID: nobody else's garbage
+    /// keeps a registered host from its answers. (302 tells the ID to who does not know it, and so is limited.)
+    fn may_send(&mut self, to: Peer, body: &Body, now: Instant) -> bool {
+        let Body::ErrorResponse { error, client_id, .. } = body else { return true };
+        let host = *to.address.ip();
+        let known = self.clients.of_host(host).is_some_and(|client| Some(client.id) == *client_id);
+        let limited = to.transport == Transport::Udp && (!known || *error == ErrorCode::AlreadyRegistered);
+        !limited || self.limiter.allows(host, now)
     }
 }
 

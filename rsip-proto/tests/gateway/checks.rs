@@ -123,8 +123,23 @@ fn errors_over_udp_are_limited_by_source() {
     for counter in 1..=100 {
         assert_eq!(code(&rig.ask(tcp(5, 1), counter, query(id)), tcp(5, 1), counter), 301);
     }
-    // Duplicates of an error count like the error.
+    // The same question again counts like a new one.
     rig.at(1);
     let commands = (0..1000).filter(|_| !rig.ask(udp(4), 1, query(id)).is_empty()).count();
     assert_eq!(commands, 50);
+}
+
+#[test]
+fn garbage_in_a_hosts_name_does_not_keep_its_errors_from_it() {
+    let mut rig = Rig::new(config());
+    let host = udp(2);
+    let id = rig.register(host);
+    let answered = (0..1000).filter(|_| !rig.input(host, &[1, 99, 0, 4]).is_empty()).count();
+    assert_eq!(answered, 50);
+    let registers = (2000..3000).filter(|counter| !rig.ask(host, *counter, Body::RegisterRequest).is_empty());
+    assert_eq!(registers.count(), 0, "302 tells the name, so it is limited too");
+    for counter in 2..200 {
+        assert_eq!(code(&rig.ask(host, counter, free(id, 9)), host, counter), 306);
+    }
+    assert_eq!(rig.ask(host, 199, free(id, 9)).len(), 1, "also for duplicates");
 }
