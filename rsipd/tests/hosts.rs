@@ -159,7 +159,7 @@ async fn two_hosts_do_not_get_one_port() {
 
 #[tokio::test]
 async fn a_lease_ends_by_itself() {
-    let short = Duration::from_secs(1);
+    let short = Duration::from_secs(3);
     let gateway =
         TestGateway::with(rsip_proto::gateway::GatewayConfig { lease_time: short, ..config() }, limits());
     let mut host = gateway.udp().await;

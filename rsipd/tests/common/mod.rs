@@ -138,7 +138,19 @@ impl TestGateway {
     }
 
     pub(crate) async fn tcp_from(&self, host: Ipv4Addr) -> std::io::Result<Tcp> {
+        self.connect(host, None).await
+    }
+
+    /// With room for few answers that are not read.
+    pub(crate) async fn deaf_tcp_from(&self, host: Ipv4Addr) -> std::io::Result<Tcp> {
+        self.connect(host, Some(2048)).await
+    }
+
+    async fn connect(&self, host: Ipv4Addr, receive_buffer: Option<u32>) -> std::io::Result<Tcp> {
         let socket = tokio::net::TcpSocket::new_v4()?;
+        if let Some(size) = receive_buffer {
+            socket.set_recv_buffer_size(size)?;
+        }
         socket.bind((host, 0).into())?;
         Ok(Tcp { stream: socket.connect(self.address.into()).await?, counter: MessageCounter::FIRST })
     }
