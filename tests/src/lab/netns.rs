@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::mount::umount;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use super::error::{IoContext, LabError, Result};
@@ -69,6 +69,8 @@ impl Inside {
         // descriptors that it owns, and neither allocates nor takes locks.
         unsafe {
             command.pre_exec(move || {
+                // Whatever this process blocks, the program inside takes signals as usual.
+                SigSet::empty().thread_set_mask()?;
                 setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;
                 if let Some(mounts) = &mounts {
                     setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS)?;

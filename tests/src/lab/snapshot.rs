@@ -1,4 +1,9 @@
 //! Everything that a daemon might leave behind, as text that can be compared.
+//!
+//! What other programs of the machine do meanwhile is none of it: eBPF objects that a process outside the lab holds, and
+//! run folders of other network namespaces, are left out.
+
+mod bpf;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,9 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::error::{LabError, Result};
+use super::error::Result;
 use super::exec;
 use super::netns::Inside;
 use super::wait::{self, Look};
@@ -32,7 +35,8 @@ impl Snapshot {
     /// Where a tool fails.
     pub fn take(namespaces: &[&Inside]) -> Result<Self> {
         let mut snapshot = Self::default();
-        snapshot.machine()?;
+        let inodes = namespaces.iter().map(|netns| netns.inode()).collect::<Result<Vec<u64>>>()?;
+        snapshot.machine(&inodes)?;
         for netns in namespaces {
             snapshot.network(netns.name(), Some(netns))?;
             snapshot.add(netns.name(), "sysctl", netns.enter(|| settings(Path::new("/proc/sys/net")))?);
@@ -81,16 +85,15 @@ impl Snapshot {
         self.sections.insert(format!("{place} {kind}"), lines);
     }
 
-    fn machine(&mut self) -> Result<()> {
+    fn machine(&mut self, namespaces: &[u64]) -> Result<()> {
         self.network("machine", None)?;
         self.add("machine", "/sys/fs/bpf", tree(Path::new("/sys/fs/bpf")));
-        self.add("machine", "/run", run_folders());
+        self.add("machine", "/run", run_folders(namespaces));
         self.add("machine", "mounts", mounts());
         if exec::installed("bpftool") {
-            for object in ["prog", "map", "link"] {
-                self.add("machine", object, bpf_objects(object)?);
+            for (kind, lines) in bpf::objects(namespaces)? {
+                self.add("machine", kind, lines);
             }
-            self.add("machine", "cgroup", cgroup_programs()?);
         }
         Ok(())
     }
@@ -178,11 +181,33 @@ fn tree(folder: &Path) -> Vec<String> {
     lines
 }
 
-fn run_folders() -> Vec<String> {
-    let entries = fs::read_dir("/run").into_iter().flatten().flatten().map(|entry| entry.path());
-    let ours = entries
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rsip")));
-    ours.flat_map(|path| std::iter::once(path.display().to_string()).chain(tree(&path))).collect()
+/// What is below `/run/rsip*` for these network namespaces and for the machine's own; folders without anything in them
+/// count too.
+fn run_folders(namespaces: &[u64]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for program in fs::read_dir("/run").into_iter().flatten().flatten() {
+        if !program.file_name().to_string_lossy().starts_with("rsip") {
+            continue;
+        }
+        let mut empty = true;
+        for entry in fs::read_dir(program.path()).into_iter().flatten().flatten() {
+            empty = false;
+            let name = entry.file_name();
+            let foreign = name
+                .to_string_lossy()
+                .strip_prefix("netns-")
+                .map(str::parse::<u64>)
+                .is_some_and(|inode| inode.is_ok_and(|inode| !namespaces.contains(&inode)));
+            if !foreign {
+                lines.push(entry.path().display().to_string());
+                lines.extend(tree(&entry.path()));
+            }
+        }
+        if empty {
+            lines.push(program.path().display().to_string());
+        }
+    }
+    lines
 }
 
 /// Mount points and types, without the names of network namespaces, which come and go with every lab.
@@ -195,56 +220,6 @@ fn mounts() -> Vec<String> {
         (!point.starts_with("/run/netns")).then(|| format!("{point} {kind}"))
     });
     lines.collect()
-}
-
-/// Kind and name of every program, map or link that the kernel holds; numbers differ from run to run.
-fn bpf_objects(object: &str) -> Result<Vec<String>> {
-    let json = exec::tool("bpftool", &["--json", object, "show"])?;
-    let list: Value = serde_json::from_str(&json).unwrap_or(Value::Null);
-    let describe = |entry: &Value| {
-        let field = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
-        ["type", "name", "attach_type", "tp_name", "devname"].map(field).join(" ")
-    };
-    // Programs and maps of the system's own service manager change at any time.
-    let ours = list.as_array().into_iter().flatten().filter(|entry| !is_systemd(entry));
-    Ok(ours.map(describe).collect())
-}
-
-/// systemd names its programs and maps `sd_…`.
-fn is_systemd(entry: &Value) -> bool {
-    entry.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with("sd_"))
-}
-
-/// Every program attached to a cgroup.
-fn cgroup_programs() -> Result<Vec<String>> {
-    let json = exec::tool("bpftool", &["--json", "cgroup", "tree"])?;
-    let list: Value = serde_json::from_str(&json).unwrap_or(Value::Null);
-    let mut lines = Vec::new();
-    for cgroup in list.as_array().into_iter().flatten() {
-        let path = cgroup.get("cgroup").and_then(Value::as_str).unwrap_or("-");
-        for program in cgroup.get("programs").and_then(Value::as_array).into_iter().flatten() {
-            if !is_systemd(program) {
-                let field = |name: &str| program.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
-                lines.push(format!("{path} {} {}", field("attach_type"), field("name")));
-            }
-        }
-    }
-    Ok(lines)
-}
-
-/// Fails where a text that should be empty is not: for callers that compare by themselves.
-///
-/// # Errors
-/// [`LabError::Unexpected`].
-pub fn expect_none(what: &str, differences: &str) -> Result<()> {
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(LabError::Unexpected {
-        what: what.to_owned(),
-        expected: "no difference".into(),
-        seen: format!("\n{differences}"),
-    })
 }
 
 #[cfg(test)]

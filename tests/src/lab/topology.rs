@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::error::{IoContext, LabError, Result};
+use super::exec;
 use super::link;
 use super::netns::{self, Inside, NamesFolder, Netns};
 use super::wait::{self, Look};
@@ -146,6 +149,7 @@ impl Lab {
             _turn: turn,
         };
         lab.connect()?;
+        lab.settle()?;
         Ok(lab)
     }
 
@@ -163,6 +167,28 @@ impl Lab {
         }
         link::switch(&self.lan, "br0", &["gw", "a", "b"])?;
         self.gateway.sysctl("net/ipv4/ip_forward", "1")
+    }
+
+    /// Waits until every interface is in operation and has the address that IPv6 gives it: from then on nothing changes
+    /// by itself.
+    fn settle(&self) -> Result<()> {
+        let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+        wait::until("the lab's interfaces to come up", exec::SHORT, || {
+            for netns in self.all() {
+                let links: Value = serde_json::from_str(&netns.ip(&["-json", "address", "show"])?)
+                    .cannot(|| "read the addresses".into())?;
+                for link in links.as_array().into_iter().flatten() {
+                    let has_ipv6 = || {
+                        let mut all = link["addr_info"].as_array().into_iter().flatten();
+                        all.any(|address| address["family"] == "inet6")
+                    };
+                    if link["ifname"] != "lo" && (link["operstate"] != "UP" || ipv6 && !has_ipv6()) {
+                        return Ok(Look::NotYet(format!("{} of {}: {link}", link["ifname"], netns.name())));
+                    }
+                }
+            }
+            Ok(Look::Ready(()))
+        })
     }
 
     /// The namespace of a private host.

@@ -7,8 +7,7 @@ use rsip_lab::lab::error::{IoContext, Result};
 use rsip_lab::lab::topology;
 
 /// From now on SIGINT, SIGTERM and SIGHUP remove the lab of this name before the process ends. To be called while the
-/// process has one thread: later ones inherit what is blocked here. Programs that are started get a clean signal mask
-/// from the standard library.
+/// process has one thread: later ones inherit what is blocked here. Programs that run in the lab's namespaces do not.
 ///
 /// # Errors
 /// Where signals cannot be blocked.

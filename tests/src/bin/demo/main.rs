@@ -71,7 +71,7 @@ fn demonstrate(keep: bool) -> Result<bool> {
     Ok(true)
 }
 
-const PICTURE: &str = "\
+const PICTURE: &str = "
   internet host          gateway (rsipd)                 private hosts (rsip-client)
   198.51.100.2 --------- 198.51.100.1 | 10.77.0.1 ---+--- host-a 10.77.0.2
                                                      +--- host-b 10.77.0.3
