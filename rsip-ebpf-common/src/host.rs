@@ -147,7 +147,7 @@ pub struct Port {
 pub struct Pending {
     /// The waiting ends then, CLOCK_MONOTONIC nanoseconds.
     pub deadline_ns: u64,
-    /// 1: the event was sent; 0: the ring was full, and the next pass tries again (the agent may see an event twice).
+    /// 0: the ring was full, and the next pass tries again; else the event was sent.
     pub asked: u32,
     /// Always 0.
     pub pad: u32,

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use rsip_ebpf_common::host::{
     Config, Counter, EVENT_WANT_PORT, FLAG_TIMEOUT_ALLOW, WAIT_PARK_TRACEPOINT, WAIT_POLL,
 };
-use rsip_lab::bpf::host::{GRANTED, Host, denied, ip};
+use rsip_lab::bpf::host::{GRANTED, Host, denied, ip, parking_ways};
 use socket2::{Domain, Socket, Type};
 
 const MS: u64 = 1_000_000;
@@ -34,8 +34,18 @@ fn host(wait: u32, deadline: Duration) -> Host {
     .unwrap()
 }
 
-fn parking(deadline: Duration) -> Host {
-    host(WAIT_PARK_TRACEPOINT, deadline)
+/// Hooks that wait by restarting, in every way that this kernel has, one after the other.
+fn each_parking(mut test: impl FnMut(Host)) {
+    for wait in parking_ways().unwrap() {
+        println!("wait {wait}");
+        test(host(wait, LONG));
+    }
+}
+
+fn each_way() -> Vec<u32> {
+    let mut ways = parking_ways().unwrap();
+    ways.push(WAIT_POLL);
+    ways
 }
 
 fn bind(port: u16) -> io::Result<Socket> {
@@ -56,7 +66,7 @@ fn even(port: u16) -> Option<rsip_ebpf_common::host::Port> {
 
 #[test]
 fn waits_until_the_answer_is_there() {
-    for wait in [WAIT_POLL, WAIT_PARK_TRACEPOINT] {
+    for wait in each_way() {
         let mut host = host(wait, LONG);
         // One CPU for each who waits in the hook: on a machine with fewer the answer would come too late.
         let _agent = host.agent(Duration::from_millis(100), even).unwrap();
@@ -69,14 +79,14 @@ fn waits_until_the_answer_is_there() {
         }
         assert!(host.pending().is_empty());
         let parked = host.counter(Counter::Parked).unwrap();
-        assert_eq!(parked > 0, wait == WAIT_PARK_TRACEPOINT, "wait {wait}: parked {parked} times");
+        assert_eq!(parked > 0, wait != WAIT_POLL, "wait {wait}: parked {parked} times");
         assert_eq!(host.counter(Counter::ParkFailed).unwrap(), 0);
     }
 }
 
 #[test]
 fn every_wait_ends() {
-    for wait in [WAIT_POLL, WAIT_PARK_TRACEPOINT] {
+    for wait in each_way() {
         let deadline = Duration::from_millis(300);
         let mut host = host(wait, deadline);
         for (flags, expected) in [(0, libc::EADDRINUSE), (FLAG_TIMEOUT_ALLOW, 0)] {
@@ -103,60 +113,64 @@ fn a_wait_longer_than_one_loop_of_the_kernel_is_waited_out() {
 
 #[test]
 fn more_programs_than_cpus_wait_at_once() {
-    let mut host = parking(LONG);
-    let programs = 8 * u16::try_from(thread::available_parallelism().unwrap().get()).unwrap();
-    let _agent = host.agent(Duration::from_millis(20), even).unwrap();
-    let start = Barrier::new(usize::from(programs));
-    let outcomes: Vec<i32> = thread::scope(|scope| {
-        let waiting: Vec<_> = (0..programs)
-            .map(|number| {
-                let start = &start;
-                scope.spawn(move || {
-                    start.wait();
-                    outcome(&bind(1000 + number))
+    each_parking(|mut host| {
+        let programs = 8 * u16::try_from(thread::available_parallelism().unwrap().get()).unwrap();
+        let _agent = host.agent(Duration::from_millis(20), even).unwrap();
+        let start = Barrier::new(usize::from(programs));
+        let outcomes: Vec<i32> = thread::scope(|scope| {
+            let waiting: Vec<_> = (0..programs)
+                .map(|number| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        start.wait();
+                        outcome(&bind(1000 + number))
+                    })
                 })
-            })
-            .collect();
-        waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+                .collect();
+            waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let expected: Vec<i32> =
+            (0..programs).map(|n| if n % 2 == 0 { 0 } else { libc::EADDRINUSE }).collect();
+        assert_eq!(outcomes, expected);
+        assert_eq!(host.counter(Counter::BindTimeout).unwrap(), 0);
     });
-    let expected: Vec<i32> = (0..programs).map(|n| if n % 2 == 0 { 0 } else { libc::EADDRINUSE }).collect();
-    assert_eq!(outcomes, expected);
-    assert_eq!(host.counter(Counter::BindTimeout).unwrap(), 0);
 }
 
 #[test]
 fn those_who_want_the_same_port_share_one_question() {
-    let mut host = parking(LONG);
-    let agent = host.agent(Duration::from_millis(200), even).unwrap();
-    let start = Barrier::new(4);
-    let outcomes: Vec<i32> = thread::scope(|scope| {
-        let waiting: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    start.wait();
-                    outcome(&bind(81))
+    each_parking(|mut host| {
+        let agent = host.agent(Duration::from_millis(200), even).unwrap();
+        let start = Barrier::new(4);
+        let outcomes: Vec<i32> = thread::scope(|scope| {
+            let waiting: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        outcome(&bind(81))
+                    })
                 })
-            })
-            .collect();
-        waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+                .collect();
+            waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(outcomes, [libc::EADDRINUSE; 4]);
+        drop(agent);
+        let asked = host.events().iter().filter(|event| event.kind == EVENT_WANT_PORT).count();
+        assert_eq!(asked, 1);
     });
-    assert_eq!(outcomes, [libc::EADDRINUSE; 4]);
-    drop(agent);
-    let asked = host.events().iter().filter(|event| event.kind == EVENT_WANT_PORT).count();
-    assert_eq!(asked, 1);
 }
 
 #[test]
 fn agent_and_waiting_program_share_one_cpu() {
-    let mut host = parking(LONG);
-    let mut one = CpuSet::new();
-    one.set(0).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
-    // Threads inherit the affinity.
-    let _agent = host.agent(Duration::from_millis(100), even).unwrap();
-    let start = Instant::now();
-    assert_eq!(outcome(&bind(80)), 0);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    each_parking(|mut host| {
+        let mut one = CpuSet::new();
+        one.set(0).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+        // Threads inherit the affinity.
+        let _agent = host.agent(Duration::from_millis(100), even).unwrap();
+        let start = Instant::now();
+        assert_eq!(outcome(&bind(80)), 0);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    });
 }
 
 /// Another program that binds and holds port 80.
@@ -178,89 +192,95 @@ fn wait_for_question(host: &Host) {
 
 #[test]
 fn a_waiting_program_can_be_ended() {
-    let host = parking(LONG);
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
-        let mut program = waiting_program();
-        wait_for_question(&host);
-        thread::sleep(Duration::from_millis(50));
-        let start = Instant::now();
-        kill(Pid::from_raw(program.id().cast_signed()), signal).unwrap();
-        let status = program.wait().unwrap();
-        assert!(start.elapsed() < Duration::from_millis(500), "{signal}: {:?}", start.elapsed());
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal as i32));
-        assert_eq!(host.uses(80).unwrap(), 0);
-    }
+    each_parking(|host| {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
+            let mut program = waiting_program();
+            wait_for_question(&host);
+            thread::sleep(Duration::from_millis(50));
+            let start = Instant::now();
+            kill(Pid::from_raw(program.id().cast_signed()), signal).unwrap();
+            let status = program.wait().unwrap();
+            assert!(start.elapsed() < Duration::from_millis(500), "{signal}: {:?}", start.elapsed());
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal as i32));
+            assert_eq!(host.uses(80).unwrap(), 0);
+        }
+    });
 }
 
 #[test]
 fn a_parent_that_watches_sees_nothing_of_the_waiting() {
-    let mut host = parking(LONG);
-    let mut program = waiting_program();
-    let pid = Pid::from_raw(program.id().cast_signed());
-    wait_for_question(&host);
-    let watch = || {
-        waitpid(pid, Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG)).unwrap()
-    };
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(300) {
-        assert_eq!(watch(), WaitStatus::StillAlive);
-    }
-    assert!(host.counter(Counter::Parked).unwrap() > 10, "it was restarted meanwhile");
-    let _agent = host.agent(Duration::ZERO, even).unwrap();
-    while host.uses(80).unwrap() == 0 {
-        assert_eq!(watch(), WaitStatus::StillAlive);
-        assert!(start.elapsed() < Duration::from_secs(10), "the answer did not arrive");
-    }
-    program.kill().unwrap();
-    program.wait().unwrap();
+    each_parking(|mut host| {
+        let mut program = waiting_program();
+        let pid = Pid::from_raw(program.id().cast_signed());
+        wait_for_question(&host);
+        let watch = || {
+            waitpid(pid, Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG))
+                .unwrap()
+        };
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(300) {
+            assert_eq!(watch(), WaitStatus::StillAlive);
+        }
+        assert!(host.counter(Counter::Parked).unwrap() > 10, "it was restarted meanwhile");
+        let _agent = host.agent(Duration::ZERO, even).unwrap();
+        while host.uses(80).unwrap() == 0 {
+            assert_eq!(watch(), WaitStatus::StillAlive);
+            assert!(start.elapsed() < Duration::from_secs(10), "the answer did not arrive");
+        }
+        program.kill().unwrap();
+        program.wait().unwrap();
+    });
 }
 
 #[test]
 fn signals_that_the_program_handles_do_not_disturb_the_waiting() {
     extern "C" fn ignore(_: libc::c_int) {}
-    let mut host = parking(LONG);
-    // SAFETY: the handler does nothing.
-    unsafe { nix::sys::signal::signal(Signal::SIGUSR1, nix::sys::signal::SigHandler::Handler(ignore)) }
-        .unwrap();
-    let _agent = host.agent(Duration::from_millis(300), even).unwrap();
-    let (process, target) = (std::process::id(), nix::unistd::gettid().as_raw());
-    let disturbing = thread::spawn(move || {
-        for _ in 0..100 {
-            thread::sleep(Duration::from_millis(2));
-            // SAFETY: integers only.
-            let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, target, libc::SIGUSR1) };
-            assert_eq!(sent, 0);
-        }
+    each_parking(|mut host| {
+        // SAFETY: the handler does nothing.
+        unsafe { nix::sys::signal::signal(Signal::SIGUSR1, nix::sys::signal::SigHandler::Handler(ignore)) }
+            .unwrap();
+        let _agent = host.agent(Duration::from_millis(300), even).unwrap();
+        let (process, target) = (std::process::id(), nix::unistd::gettid().as_raw());
+        let disturbing = thread::spawn(move || {
+            for _ in 0..100 {
+                thread::sleep(Duration::from_millis(2));
+                // SAFETY: integers only.
+                let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, target, libc::SIGUSR1) };
+                assert_eq!(sent, 0);
+            }
+        });
+        let result = bind(80);
+        disturbing.join().unwrap();
+        assert_eq!(outcome(&result), 0);
     });
-    let result = bind(80);
-    disturbing.join().unwrap();
-    assert_eq!(outcome(&result), 0);
 }
 
 #[test]
 fn a_bind_of_the_kernel_itself_is_never_restarted_and_does_not_wait_long() {
-    let host = parking(LONG);
-    let start = Instant::now();
-    // The device's UDP socket is bound by the kernel in ip's netlink call.
-    ip("link add vx0 type vxlan id 1 local 127.0.0.1 dev lo dstport 4789").unwrap();
-    ip("address add 203.0.113.1/32 dev lo").unwrap();
-    let up = Command::new("ip").args(["link", "set", "vx0", "up"]).output().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    let said = String::from_utf8_lossy(&up.stderr).into_owned();
-    assert!(!up.status.success() && said.contains("Address already in use"), "{said}");
-    assert_eq!(host.pending(), [4789]);
-    assert_eq!(host.counter(Counter::Parked).unwrap(), 0);
+    each_parking(|host| {
+        let start = Instant::now();
+        // The device's UDP socket is bound by the kernel in ip's netlink call.
+        ip("link add vx0 type vxlan id 1 local 127.0.0.1 dev lo dstport 4789").unwrap();
+        ip("address add 203.0.113.1/32 dev lo").unwrap();
+        let up = Command::new("ip").args(["link", "set", "vx0", "up"]).output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let said = String::from_utf8_lossy(&up.stderr).into_owned();
+        assert!(!up.status.success() && said.contains("Address already in use"), "{said}");
+        assert_eq!(host.pending(), [4789]);
+        assert_eq!(host.counter(Counter::Parked).unwrap(), 0);
+    });
 }
 
 #[test]
 fn a_call_that_is_not_bind_is_never_restarted() {
     // The same call, but the programs believe that bind has another number, as it has for io_uring and 32-bit programs.
-    let mut host = parking(LONG);
-    host.change(|config| config.bind_nr = u32::try_from(libc::SYS_listen).unwrap()).unwrap();
-    let start = Instant::now();
-    assert_eq!(outcome(&bind(80)), libc::EADDRINUSE);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert_eq!(host.counter(Counter::Parked).unwrap(), 0);
+    each_parking(|mut host| {
+        host.change(|config| config.bind_nr = u32::try_from(libc::SYS_listen).unwrap()).unwrap();
+        let start = Instant::now();
+        assert_eq!(outcome(&bind(80)), libc::EADDRINUSE);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!(host.counter(Counter::Parked).unwrap(), 0);
+    });
 }
 
 #[test]

@@ -184,12 +184,10 @@ fn wait(ctx: &SockAddrContext, config: &Config, port: u32) -> Answer {
 fn pending_until(ctx: &SockAddrContext, config: &Config, port: u32, now: u64) -> u64 {
     let fresh = now.saturating_add(config.deadline_ns);
     let Some(pending) = PENDING.get_ptr_mut(port) else {
-        // The entry is there before the event, so that the agent always finds what to delete.
-        let entry = Pending { deadline_ns: fresh, asked: 0, pad: 0 };
-        if PENDING.insert(port, entry, u64::from(BPF_NOEXIST)).is_ok()
-            && let Some(pending) = PENDING.get_ptr_mut(port)
-        {
-            ask(ctx, pending, port);
+        // The entry is there before the event, so that the agent always finds what to delete. Who inserts it asks.
+        let entry = Pending { deadline_ns: fresh, asked: 1, pad: 0 };
+        if PENDING.insert(port, entry, u64::from(BPF_NOEXIST)).is_ok() {
+            ask(ctx, port);
         }
         return fresh;
     };
@@ -201,21 +199,22 @@ fn pending_until(ctx: &SockAddrContext, config: &Config, port: u32, now: u64) ->
         )
     };
     if now > until.saturating_add(STALE_NS) {
-        // SAFETY: as above; the deadline is only changed here.
+        // SAFETY: as above; deadlines are only changed here.
         if unsafe { atomic::replace(&raw mut (*pending).deadline_ns, until, fresh) } {
-            ask(ctx, pending, port);
+            ask(ctx, port);
         }
         return fresh;
     }
-    if asked == 0 {
-        ask(ctx, pending, port);
+    // SAFETY: as above; of those who find 0, one gets 0 back and asks.
+    if asked == 0 && unsafe { atomic::fetch_add(&raw mut (*pending).asked, 1) } == 0 {
+        ask(ctx, port);
     }
     until
 }
 
-/// Tell the agent that somebody waits; remembered if the ring had room.
+/// Tell the agent that somebody waits, or leave it to the next pass when the ring has no room.
 #[inline(always)]
-fn ask(ctx: &SockAddrContext, pending: *mut Pending, port: u32) {
+fn ask(ctx: &SockAddrContext, port: u32) {
     // SAFETY: the context is valid as long as the program runs.
     let subject = unsafe {
         event::Subject {
@@ -225,9 +224,13 @@ fn ask(ctx: &SockAddrContext, pending: *mut Pending, port: u32) {
             family: (*ctx.sock_addr).family,
         }
     };
-    let sent = event::send(EVENT_WANT_PORT, &subject);
-    // SAFETY: as in `pending_until`.
-    unsafe { ptr::write_volatile(&raw mut (*pending).asked, u32::from(sent)) };
+    if event::send(EVENT_WANT_PORT, &subject) {
+        return;
+    }
+    if let Some(pending) = PENDING.get_ptr_mut(port) {
+        // SAFETY: as in `pending_until`.
+        unsafe { ptr::write_volatile(&raw mut (*pending).asked, 0) };
+    }
 }
 
 /// State of a polling loop.

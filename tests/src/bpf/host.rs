@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
-use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, RawTracePoint};
+use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, FExit, RawTracePoint};
+use aya::{Btf, Ebpf};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
 use rsip_ebpf_common::host::{
     COUNTERS, Config, Counter, EVENT_WANT_PORT, Event, FLAG_ENABLED, PORT_DENIED, PORT_GRANTED, PORT_IGNORED,
-    Pending, Port, SOCK_PREFIX, WAIT_PARK_TRACEPOINT, maps, programs,
+    Pending, Port, SOCK_PREFIX, WAIT_PARK_FEXIT, WAIT_PARK_TRACEPOINT, maps, programs,
 };
 
 use super::cgroup::TestCgroup;
@@ -91,9 +91,17 @@ impl Host {
         };
         let mut config: Array<_, Config> = super::map(&mut ebpf, maps::CONFIG)?;
         config.set(0, settings, 0)?;
-        if settings.wait == WAIT_PARK_TRACEPOINT {
-            let program: &mut RawTracePoint = super::program(&mut ebpf, programs::PARK_TRACEPOINT)?;
-            program.load().and_then(|()| program.attach("bpf_trace_printk")).map_err(failed("park"))?;
+        match settings.wait {
+            WAIT_PARK_TRACEPOINT => {
+                let program: &mut RawTracePoint = super::program(&mut ebpf, programs::PARK_TRACEPOINT)?;
+                let attached = program.load().and_then(|()| program.attach("bpf_trace_printk"));
+                attached.map_err(failed(programs::PARK_TRACEPOINT))?;
+            }
+            WAIT_PARK_FEXIT => {
+                let program = load_fexit(&mut ebpf)?;
+                program.attach().map_err(failed(programs::PARK_FEXIT))?;
+            }
+            _ => {}
         }
         let directory = cgroup.open()?;
         for name in SOCK {
@@ -245,6 +253,25 @@ impl Drop for Agent {
             eprintln!("the agent panicked");
         }
     }
+}
+
+/// The ways in which this kernel lets a bind be restarted: by raw tracepoint everywhere, by fexit where trampolines load.
+///
+/// # Errors
+/// Where the object is not there.
+pub fn parking_ways() -> Result<Vec<u32>> {
+    let mut ways = vec![WAIT_PARK_TRACEPOINT];
+    if load_fexit(&mut super::load("rsip-host", &[])?).is_ok() {
+        ways.push(WAIT_PARK_FEXIT);
+    }
+    Ok(ways)
+}
+
+fn load_fexit(ebpf: &mut Ebpf) -> Result<&mut FExit> {
+    let program: &mut FExit = super::program(ebpf, programs::PARK_FEXIT)?;
+    let btf = Btf::from_sys_fs().map_err(aya::programs::ProgramError::Btf);
+    btf.and_then(|btf| program.load("__x64_sys_bind", &btf)).map_err(failed(programs::PARK_FEXIT))?;
+    Ok(program)
 }
 
 fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
