@@ -73,6 +73,17 @@ pub struct Context {
     pub listening: SocketAddrV4,
 }
 
+/// Why the daemon ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data path could not be taken back completely.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The listeners have ended, which they never do by themselves.
+    #[error("no listener is left")]
+    Deaf,
+}
+
 struct Connection {
     from: SocketAddrV4,
     outbox: mpsc::Sender<Outgoing>,
@@ -125,8 +136,9 @@ impl<D: Datapath> Daemon<D> {
     /// Serves until told to stop, then takes everything back.
     ///
     /// # Errors
-    /// When the data path could not be taken back completely.
-    pub async fn run(mut self) -> Result<(), DatapathError> {
+    /// When it ended without being told to, or could not take everything back.
+    pub async fn run(mut self) -> Result<(), DaemonError> {
+        let mut outcome = Ok(());
         loop {
             self.carry_out().await;
             match self.next_wake().await {
@@ -141,12 +153,13 @@ impl<D: Datapath> Daemon<D> {
                 }
                 Wake::Input(input) => self.input(input).await,
                 Wake::Deaf => {
-                    tracing::error!("no listener is left");
+                    outcome = Err(DaemonError::Deaf);
                     break;
                 }
             }
         }
-        self.stop().await
+        self.stop().await?;
+        outcome
     }
 
     async fn next_wake(&mut self) -> Wake {

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::cli::RsipdOptions;
 use crate::config::{Config, ConfigError};
 use crate::control::{PROGRAM, STATUS_FILE};
-use crate::daemon::{Context, Daemon, Sources};
+use crate::daemon::{Context, Daemon, DaemonError, Sources};
 use crate::datapath::ebpf::EbpfDatapath;
 use crate::datapath::{Datapath as _, DatapathError};
 use crate::listener::{self, Sockets, tcp};
@@ -45,8 +45,11 @@ const OTHER_DESCRIPTORS: u64 = 64;
 pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
     let config = Config::read(&options.config).map_err(ConfigError::into_failure)?;
     let level = options.log_level.as_deref().unwrap_or(&config.settings.log_level);
-    let log = logging::init(level)
-        .map_err(|error| Failure::new(ExitCode::Usage, "--log-level").why(error.to_string()))?;
+    let log = logging::init(level).map_err(|error| {
+        let by_environment = std::env::var_os(logging::ENVIRONMENT).is_some_and(|given| !given.is_empty());
+        let what = if by_environment { logging::ENVIRONMENT } else { "--log-level" };
+        Failure::new(ExitCode::Usage, what).why(error.to_string())
+    })?;
     require_capabilities(config.settings.port)?;
     let run_dir = claim_run_dir(options.run_dir)?;
     // From here on a signal to stop is kept until the loop runs.
@@ -89,10 +92,14 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
         default_status_file: status_file.clone(),
         listening: plan.listen,
     };
-    Daemon::new(gateway, datapath, udp, Sources { inputs, calls, signals }, context)
-        .run()
-        .await
-        .map_err(datapath_failure)?;
+    Daemon::new(gateway, datapath, udp, Sources { inputs, calls, signals }, context).run().await.map_err(
+        |error| match error {
+            DaemonError::Datapath(error) => datapath_failure(error),
+            DaemonError::Deaf => {
+                Failure::new(ExitCode::Failure, error.to_string()).hint("please report this")
+            }
+        },
+    )?;
     // Where it was written, it tells of leases that are no more.
     drop(std::fs::remove_file(status_file));
     Ok(())

@@ -16,8 +16,7 @@ use rsip_proto::wire::{Address, Body, ErrorCode, Message, Ports};
 use rsip_sys::control as socket;
 use rsipd::config::Config;
 use rsipd::control::view::{Answer, Request, State};
-use rsipd::daemon::{Context, Daemon, Sources};
-use rsipd::datapath::DatapathError;
+use rsipd::daemon::{Context, Daemon, DaemonError, Sources};
 use rsipd::datapath::fake::FakeDatapath;
 use rsipd::listener::{self, Sockets, tcp};
 use rsipd::signals::Signal;
@@ -37,7 +36,7 @@ pub(crate) struct TestGateway {
     pub(crate) datapath: FakeDatapath,
     pub(crate) signals: mpsc::Sender<Signal>,
     pub(crate) directory: tempfile::TempDir,
-    task: JoinHandle<Result<(), DatapathError>>,
+    task: JoinHandle<Result<(), DaemonError>>,
     _control: socket::ControlServer,
 }
 
@@ -116,7 +115,7 @@ impl TestGateway {
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"))
     }
 
-    pub(crate) async fn stopped(self) -> Result<(), DatapathError> {
+    pub(crate) async fn stopped(self) -> Result<(), DaemonError> {
         timeout(PATIENCE, self.task).await.expect("the daemon ends in time").unwrap()
     }
 
