@@ -31,16 +31,20 @@ pub(super) struct ReplyTo {
     pub(super) counter: Option<MessageCounter>,
 }
 
+/// What to do when the data path holds a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterInstall {
+    /// Tell the host, who waits.
+    Answer(ReplyTo),
+    /// Remove it again: it has ended before it began.
+    Undo(RemovalReason),
+}
+
 /// Where a binding stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Install is under way.
-    Installing {
-        /// Who waits for the answer. None if its connection is gone, or if it was answered otherwise.
-        reply: Option<ReplyTo>,
-        /// Set if the binding ended before it began: to be removed as soon as it holds.
-        ended: Option<RemovalReason>,
-    },
+    Installing(AfterInstall),
     /// Holds until `expires`.
     Active,
     /// Remove is under way.
@@ -85,9 +89,9 @@ impl Binding {
 
     pub(super) const fn state(&self) -> BindingState {
         match self.phase {
-            Phase::Installing { ended: None, .. } => BindingState::Installing,
+            Phase::Installing(AfterInstall::Answer(_)) => BindingState::Installing,
             Phase::Active => BindingState::Active,
-            Phase::Installing { ended: Some(_), .. } | Phase::Removing { .. } | Phase::Stuck { .. } => {
+            Phase::Installing(AfterInstall::Undo(_)) | Phase::Removing { .. } | Phase::Stuck { .. } => {
                 BindingState::Removing
             }
         }

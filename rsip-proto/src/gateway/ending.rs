@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::binding::{BindingKey, Phase, ReplyTo, holder_of};
+use super::binding::{AfterInstall, BindingKey, Phase, ReplyTo, holder_of};
 use super::lease_timer::{RETRY, Timer};
 use super::policy::Refusal;
 use super::{Event, Gateway, GatewayCommand, InstallFailed, RemovalReason, Transport};
@@ -77,9 +77,9 @@ impl Gateway {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         match &mut binding.phase {
             Phase::Active => self.remove(key, reason, None),
-            Phase::Installing { reply, ended } => {
-                *ended = ended.or(Some(reason));
-                let Some(to) = reply.take() else { return };
+            Phase::Installing(then) => {
+                let AfterInstall::Answer(to) = *then else { return };
+                *then = AfterInstall::Undo(reason);
                 let (client_id, _) = key;
                 let code = match reason {
                     RemovalReason::Revoked if self.clients.get(client_id).is_some() => {
@@ -225,24 +225,25 @@ impl Gateway {
     pub fn handle_disconnect(&mut self, connection: u64, now: Instant) {
         self.expire(now);
         let gone = Transport::Tcp(connection);
-        let lost = |reply: &mut Option<ReplyTo>| reply.take_if(|to| to.peer.transport == gone).is_some();
+        let is_lost = |to: &mut ReplyTo| to.peer.transport == gone;
         // Whoever waits for an answer waits for an operation under way.
         for key in self.ops.values() {
-            let Some(binding) = self.bindings.get_mut(*key) else { continue };
-            match &mut binding.phase {
-                Phase::Installing { reply, ended } => {
-                    if lost(reply) {
-                        *ended = ended.or(Some(RemovalReason::Revoked));
+            match self.bindings.get_mut(*key).map(|binding| &mut binding.phase) {
+                Some(Phase::Installing(then)) => {
+                    if let AfterInstall::Answer(to) = then
+                        && is_lost(to)
+                    {
+                        *then = AfterInstall::Undo(RemovalReason::Revoked);
                     }
                 }
-                Phase::Removing { reply, .. } => {
-                    lost(reply);
+                Some(Phase::Removing { reply, .. }) => {
+                    reply.take_if(is_lost);
                 }
-                Phase::Active | Phase::Stuck { .. } => {}
+                Some(Phase::Active | Phase::Stuck { .. }) | None => {}
             }
         }
         for departure in self.departures.values_mut() {
-            lost(&mut departure.reply);
+            departure.reply.take_if(is_lost);
         }
         for client in self.clients.iter_mut() {
             client.peer.take_if(|peer| peer.transport == gone);

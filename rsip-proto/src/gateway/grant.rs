@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::binding::{Binding, Phase, ReplyTo, holder_of, port_count};
+use super::binding::{AfterInstall, Binding, BindingKey, Phase, ReplyTo, holder_of, port_count};
 use super::client::Client;
 use super::lease_timer::Timer;
 use super::policy::{self, LocalPorts, PortRequest, Refusal};
@@ -138,7 +138,7 @@ impl Gateway {
             lease: self.lease_seconds(request.lease_time),
             expires: now,
             announced: false,
-            phase: Phase::Installing { reply: Some(to), ended: None },
+            phase: Phase::Installing(AfterInstall::Answer(to)),
         });
         Ok(rule)
     }
@@ -146,30 +146,28 @@ impl Gateway {
     /// The data path's word on an Install.
     pub(super) fn installed(
         &mut self,
-        key: (ClientId, BindId),
-        reply: Option<ReplyTo>,
-        ended: Option<RemovalReason>,
+        key: BindingKey,
+        then: AfterInstall,
         result: Result<(), InstallFailed>,
         now: Instant,
     ) {
-        if result.is_err() {
-            let (client_id, bind_id) = key;
-            self.discard(key, RemovalReason::InstallFailed, now);
-            if let Some(to) = reply {
-                let detail = format!("the data path could not take bind {bind_id}");
-                let refusal = Refusal::new(ErrorCode::InternalServerError, Some(client_id), detail);
-                self.refuse(to, refusal, now);
+        match (result, then) {
+            (Ok(()), AfterInstall::Answer(to)) => self.activate(key, to, now),
+            (Ok(()), AfterInstall::Undo(reason)) => self.remove(key, reason, None),
+            (Err(InstallFailed), then) => {
+                let (client_id, bind_id) = key;
+                self.discard(key, RemovalReason::InstallFailed, now);
+                if let AfterInstall::Answer(to) = then {
+                    let detail = format!("the data path could not take bind {bind_id}");
+                    let refusal = Refusal::new(ErrorCode::InternalServerError, Some(client_id), detail);
+                    self.refuse(to, refusal, now);
+                }
+                self.settle(key);
             }
-            self.settle(key);
-            return;
-        }
-        match (reply, ended) {
-            (Some(to), None) => self.activate(key, to, now),
-            (_, ended) => self.remove(key, ended.unwrap_or(RemovalReason::Revoked), None),
         }
     }
 
-    fn activate(&mut self, key: (ClientId, BindId), to: ReplyTo, now: Instant) {
+    fn activate(&mut self, key: BindingKey, to: ReplyTo, now: Instant) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         let until = now + seconds(binding.lease);
         binding.phase = Phase::Active;

@@ -100,7 +100,7 @@ impl Gateway {
         let Some(key) = self.ops.remove(&op) else { return };
         let Some(binding) = self.bindings.get(key) else { return };
         match binding.phase.clone() {
-            Phase::Installing { reply, ended } => self.installed(key, reply, ended, result, now),
+            Phase::Installing(then) => self.installed(key, then, result, now),
             Phase::Removing { reply, reason } => self.removed(key, reply, reason, result, now),
             Phase::Active | Phase::Stuck { .. } => {}
         }

@@ -280,7 +280,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// Whatever happens, what must hold holds; and left alone, everything ends and the pool is whole, which is to say
     /// that every port can be leased again.
