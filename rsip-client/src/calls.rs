@@ -14,6 +14,8 @@ use crate::cli::{Ports, RunDir};
 use crate::control::{PortAnswer, PortOutcome, Request, Response};
 use crate::{recovery, tunnel};
 
+/// The one that is asked, in error lines.
+const AGENT: &str = "agent";
 /// A question is answered within this; `listen` asks the gateway.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The agent leaves the gateway and restores the host.
@@ -21,10 +23,16 @@ const DOWN_PATIENCE: Duration = Duration::from_secs(20);
 /// Between the last answer and the end of the process.
 const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Prints lines for people. Who does not read on (`| head`) has seen enough.
+pub(crate) fn say(lines: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stdout(), "{lines}"));
+}
+
 fn ask(run_dir: &RunDir, request: &Request, patience: Duration) -> anyhow::Result<Response> {
     let directory = run_directory(run_dir.path.as_deref())?;
     let answer = control::call(&directory.join(CONTROL_SOCKET), request, patience);
-    Ok(answer.map_err(|error| error.into_failure(PROGRAM))?)
+    Ok(answer.map_err(|error| error.into_failure(AGENT))?)
 }
 
 fn unexpected(_: Response) -> anyhow::Error {
@@ -41,11 +49,11 @@ fn unexpected(_: Response) -> anyhow::Error {
 pub fn status(run_dir: &RunDir, json: bool) -> anyhow::Result<()> {
     match ask(run_dir, &Request::Status, PATIENCE)? {
         Response::Status(status) if json => {
-            println!("{}", serde_json::to_string_pretty(&status)?);
+            say(&serde_json::to_string_pretty(&status)?);
             Ok(())
         }
         Response::Status(status) => {
-            print!("{status}");
+            say(status.to_string().trim_end());
             Ok(())
         }
         other => Err(unexpected(other)),
@@ -80,7 +88,7 @@ fn ports(arguments: &Ports, request: &Request) -> anyhow::Result<Vec<PortAnswer>
     match ask(&arguments.run_dir, request, PATIENCE)? {
         Response::Ports(answers) => {
             for answer in &answers {
-                println!("{}", answer.line());
+                say(&answer.line());
             }
             Ok(answers)
         }
@@ -100,11 +108,11 @@ pub fn down(run_dir: &RunDir) -> anyhow::Result<()> {
     match answer {
         Ok(_) => {
             wait_for_end(&directory)?;
-            println!("{PROGRAM}: down");
+            say(&format!("{PROGRAM}: down"));
             Ok(())
         }
         Err(CallError::NotRunning { .. }) => recover(&directory),
-        Err(error) => Err(error.into_failure(PROGRAM).into()),
+        Err(error) => Err(error.into_failure(AGENT).into()),
     }
 }
 
@@ -140,11 +148,11 @@ fn recover(directory: &Path) -> anyhow::Result<()> {
         anyhow::Ok(state)
     })?;
     if state.is_some() {
-        println!("{PROGRAM}: down: the agent was dead; what it left is undone");
+        say(&format!("{PROGRAM}: down: the agent was dead; what it left is undone"));
     } else {
         // About another namespace, or not there at all.
         crate::state::State::remove(run_dir.path()).map_err(RunDirError::into_failure)?;
-        println!("{PROGRAM}: down: no agent was running");
+        say(&format!("{PROGRAM}: down: no agent was running"));
     }
     Ok(())
 }

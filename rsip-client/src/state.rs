@@ -126,6 +126,8 @@ impl State {
         let path = directory.join(FILE);
         let name = || path.display().to_string();
         let text = match std::fs::read(&path) {
+            // The machine went down before the file reached a disk: nothing of the host is as it was then.
+            Ok(text) if text.is_empty() => return Ok(None),
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StateError::Read { path: name(), source }),
@@ -152,7 +154,7 @@ impl State {
             path: path.clone(),
             source: error.into(),
         })?;
-        rundir::write_atomically(&path, &text)
+        rundir::write_volatile(&path, &text)
     }
 
     /// Removes the file; one that is not there is no error.
@@ -161,13 +163,16 @@ impl State {
     ///
     /// What the file system says.
     pub fn remove(directory: &Path) -> Result<(), RunDirError> {
-        let path = directory.join(FILE);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(RunDirError::Io { action: "remove", path, source })
+        // The second one is what a crash in the middle of writing leaves.
+        for path in [directory.join(FILE), directory.join(FILE.to_owned() + ".new")] {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(RunDirError::Io { action: "remove", path, source });
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 
@@ -315,6 +320,8 @@ mod tests {
         let write = |text: &str| std::fs::write(directory.path().join(FILE), text).expect("writable");
         write("{\"version\": 1");
         assert!(matches!(State::load(directory.path()), Err(StateError::Damaged { .. })));
+        write("");
+        assert_eq!(State::load(directory.path()).expect("as if it were not there"), None);
         write("{\"version\": 2, \"new\": true}");
         assert!(matches!(State::load(directory.path()), Err(StateError::Version { found: 2, .. })));
         write("{\"version\": 1, \"new\": true}");

@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use crate::exit::{ExitCode, Failure};
 
@@ -214,6 +214,23 @@ fn lock(directory: &Path) -> Result<Option<Flock<File>>, RunDirError> {
 /// # Errors
 /// What the file system says; the old content is still there then.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
+    replace(path, content, File::sync_all)
+}
+
+/// As [`write_atomically`], for a file that outlives the process but need not outlive the machine: does not wait for
+/// the disk, where /run is on one. A crash between may leave the old content in a second file with `.new` at its end.
+///
+/// # Errors
+/// What the file system says; the old content is still there then.
+pub fn write_volatile(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
+    replace(path, content, |_| Ok(()))
+}
+
+fn replace(
+    path: &Path,
+    content: &[u8],
+    settle: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), RunDirError> {
     let mut temporary = OsString::from(path);
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
@@ -225,13 +242,24 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RunDirError> 
         // Always a new file: a link that somebody left in a shared directory is not followed.
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        settle(&file)?;
+        exchange(&temporary, path)
     };
     write().map_err(|error| {
         drop(fs::remove_file(&temporary));
         RunDirError::io("write", path)(error)
     })
+}
+
+/// Puts `new` in the place of `old`. By exchange where that works: renaming over a file makes ext4 write the new
+/// one's data to the disk at once, which takes milliseconds.
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => fs::remove_file(new),
+        // No old one yet, or a file system without exchange.
+        Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => fs::rename(new, old),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! own port choice, the programs' configuration. It looks at what is there, so that it may be called at any time. What it
 //! changes is in `state.json` before it is changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,6 +87,8 @@ pub struct Effects {
     directory: PathBuf,
     forced: Option<Method>,
     active: bool,
+    /// What [`Effects::sync`] made of the host last: leased address, ports for the kernel's own choice.
+    synced: Option<(Option<Ipv4Addr>, BTreeSet<u16>)>,
 }
 
 /// What [`Effects::new`] is made of.
@@ -150,6 +152,7 @@ impl Effects {
             directory: parts.directory,
             forced: parts.forced,
             active: false,
+            synced: None,
         }
     }
 
@@ -287,6 +290,12 @@ impl Effects {
     /// The kernel refuses.
     pub async fn sync(&mut self) -> Result<(), EffectError> {
         let public = self.book.public();
+        let wanted = Some((public, self.book.block_ports()));
+        // One more listening port changes nothing but the port table.
+        if self.synced == wanted {
+            return Ok(());
+        }
+        self.synced = None;
         self.fixed.public = public;
         if let Some(tunnel) = &mut self.tunnel {
             tunnel.set_public(&self.netlink, public).await?;
@@ -300,6 +309,7 @@ impl Effects {
             self.confine()?;
             self.write_config()?;
         }
+        self.synced = wanted;
         Ok(())
     }
 

@@ -161,11 +161,11 @@ impl Agent {
             .map(|binding| format!("{} ports {}", binding.address, binding.ports))
             .collect();
         let leased = if leased.is_empty() { "no ephemeral ports".to_owned() } else { leased.join(", ") };
-        println!(
+        crate::calls::say(&format!(
             "rsip-client: up: registered as client {client_id} at {}, leased {leased}, waiting by {}",
             self.settings.gateway,
             self.effects.hooks.waiting_way().way,
-        );
+        ));
     }
 }
 

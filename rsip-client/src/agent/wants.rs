@@ -175,11 +175,14 @@ impl Agent {
     /// After a crash: programs went on, and some may have bound ports while nobody looked.
     pub(super) fn adopt(&mut self, now: Instant) {
         let before = &self.effects.state.served_before;
+        let view = self.host.view(now);
+        let resumed: BTreeSet<u16> =
+            view.bindings.iter().flat_map(|view| view.binding.ports.iter()).collect();
         let strangers: Vec<u16> = self
             .served_ports()
             .into_iter()
-            .filter(|port| !before.contains(port))
-            .filter(|port| self.effects.book.holder(*port).is_none() && !self.effects.book.ignores(*port))
+            .filter(|port| !before.contains(port) && !resumed.contains(port))
+            .filter(|port| !self.effects.book.ignores(*port))
             .collect();
         for port in strangers {
             tracing::info!(port, "adopting what was bound while no agent ran");

@@ -1,32 +1,132 @@
 //! Where the kernel keeps "this socket takes IPv6 only", so that the hook can tell `[::]:80` for IPv6 alone, which needs
-//! no lease, from the dual-stack one, which does. Read from the running kernel's own type information.
+//! no lease, from the dual-stack one, which does.
+//!
+//! Read from the running kernel's type information: `struct sock` begins with `struct sock_common`, whose bit field
+//! `skc_ipv6only` it is. aya does not give the members of a type, and full readers of the format build an index of all
+//! hundred thousand types first; this one walks over them once.
 
-use btf_rs::{Btf, Type};
 use rsip_ebpf_common::host::SOCK_PREFIX;
+
+const PATH: &str = "/sys/kernel/btf/vmlinux";
+const STRUCT: &[u8] = b"sock_common";
+const MEMBER: &[u8] = b"skc_ipv6only";
 
 /// Byte offset in `struct sock`, and the bit in that byte. `None`: this kernel does not tell.
 pub(super) fn locate() -> Option<(u32, u32)> {
-    let btf = Btf::from_file("/sys/kernel/btf/vmlinux").ok()?;
-    let types = btf.resolve_types_by_name("sock_common").ok()?;
-    types.iter().find_map(|candidate| {
-        // `struct sock` begins with `struct sock_common`.
-        let Type::Struct(common) = candidate else { return None };
-        common.members.iter().find_map(|member| {
-            let name = btf.resolve_name(member).ok()?;
-            (name == "skc_ipv6only").then(|| bit(member.bit_offset()))?
-        })
-    })
+    let bit = member_bit(&std::fs::read(PATH).ok()?, STRUCT, MEMBER)?;
+    let byte = bit / 8;
+    // Bit fields are counted from the low end on little-endian machines, which are all that the programs are built for.
+    (byte < SOCK_PREFIX).then_some((byte, 1 << (bit % 8)))
 }
 
-fn bit(offset: u32) -> Option<(u32, u32)> {
-    let byte = offset / 8;
-    // Bit fields are counted from the low end on little-endian machines, which are all that the programs are built for.
-    (byte < SOCK_PREFIX).then_some((byte, 1 << (offset % 8)))
+/// The position in bits of a member of a structure (Documentation/bpf/btf.rst).
+fn member_bit(btf: &[u8], structure: &[u8], member: &[u8]) -> Option<u32> {
+    const MAGIC: u16 = 0xeb9f;
+    let magic = btf.get(..2)?.try_into().map(u16::from_le_bytes).ok()?;
+    if magic != MAGIC {
+        return None;
+    }
+    // struct btf_header: magic, version, flags (4 bytes); hdr_len, type_off, type_len, str_off, str_len.
+    let field = |index| word(btf, index).and_then(|value| usize::try_from(value).ok());
+    let header = field(1)?;
+    let section = |offset: usize, length: usize| {
+        let start = header.checked_add(offset)?;
+        btf.get(start..start.checked_add(length)?)
+    };
+    let mut types = section(field(2)?, field(3)?)?;
+    let names = section(field(4)?, field(5)?)?;
+    let is_named = |offset: u32, name: &[u8]| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| names.get(offset..));
+        rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.first() == Some(&0))
+    };
+    // struct btf_type: name_off, info (vlen in bits 0 to 15, kind in 24 to 28, kind_flag in 31), size or type; then what
+    // the kind adds.
+    while let (Some(name), Some(info)) = (word(types, 0), word(types, 1)) {
+        let (kind, count) = (info >> 24 & 0x1f, usize::try_from(info & 0xffff).ok()?);
+        let body = types.get(12..)?;
+        let length = 12 * count;
+        if kind == KIND_STRUCT && is_named(name, structure) {
+            // struct btf_member: name_off, type, offset; with kind_flag the offset's upper 8 bits are the field's width.
+            let mask = if info >> 31 == 1 { 0x00ff_ffff } else { u32::MAX };
+            let found = body
+                .get(..length)?
+                .chunks_exact(12)
+                .find_map(|entry| is_named(word(entry, 0)?, member).then(|| word(entry, 2)).flatten());
+            if let Some(offset) = found {
+                return Some(offset & mask);
+            }
+        }
+        types = body.get(extra(kind, count)?..)?;
+    }
+    None
+}
+
+const KIND_STRUCT: u32 = 4;
+
+/// Bytes that follow a `btf_type` of this kind. `None`: a kind of the future, behind which nothing can be read.
+fn extra(kind: u32, count: usize) -> Option<usize> {
+    match kind {
+        // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
+        2 | 7..=12 | 16 | 18 => Some(0),
+        // INT, VAR, DECL_TAG
+        1 | 14 | 17 => Some(4),
+        // ARRAY
+        3 => Some(12),
+        // STRUCT, UNION, DATASEC, ENUM64
+        KIND_STRUCT | 5 | 15 | 19 => Some(12 * count),
+        // ENUM, FUNC_PROTO
+        6 | 13 => Some(8 * count),
+        _ => None,
+    }
+}
+
+/// The `index`-th 32-bit word.
+fn word(bytes: &[u8], index: usize) -> Option<u32> {
+    let start = index.checked_mul(4)?;
+    bytes.get(start..start.checked_add(4)?)?.try_into().map(u32::from_le_bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// One INT, one struct without and one with the member.
+    fn example() -> Vec<u8> {
+        let names = b"\0int\0other\0sock_common\0skc_ipv6only\0";
+        let types: [u32; 22] = [
+            1,
+            1 << 24,
+            4,
+            32, // int
+            5,
+            (4 << 24) | 1,
+            4,
+            1,
+            1,
+            0, // other { int int; }
+            11,
+            (1 << 31) | (4 << 24) | 2,
+            24,
+            5,
+            1,
+            0,
+            23,
+            1,
+            (1 << 24) | 157, // sock_common
+            0,
+            0,
+            0,
+        ];
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let lengths = [24, 0, types.len(), types.len(), names.len()];
+        let mut btf = vec![0x9f, 0xeb, 1, 0];
+        btf.extend(lengths.iter().flat_map(|length| u32::try_from(*length).expect("small").to_le_bytes()));
+        btf.extend(types);
+        btf.extend(names);
+        btf
+    }
 
     #[test]
     fn finds_the_bit_in_this_kernel() {
@@ -35,8 +135,27 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_the_programs_cannot_reach() {
-        assert_eq!(bit(8 * SOCK_PREFIX), None);
-        assert_eq!(bit(8 * 19 + 5), Some((19, 32)));
+    fn reads_the_format() {
+        assert_eq!(member_bit(&example(), STRUCT, MEMBER), Some(157));
+        assert_eq!(member_bit(&example(), b"sock_commo", MEMBER), None);
+        assert_eq!(member_bit(&example(), STRUCT, b"other"), Some(0));
+        assert_eq!(member_bit(&example(), STRUCT, b"skc_ipv6"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_fail(
+            cut in 0_usize..200,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        ) {
+            let mut btf = example();
+            for (at, value) in changes {
+                let at = at.index(btf.len());
+                btf[at] = value;
+            }
+            btf.truncate(cut);
+            let found = member_bit(&btf, STRUCT, MEMBER);
+            prop_assert!(found.is_none() || btf.len() > 24, "nothing is found without a header");
+        }
     }
 }
