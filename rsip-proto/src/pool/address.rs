@@ -150,10 +150,9 @@ impl AddressPool {
 
     /// Frees the ports whose rest is over.
     pub(super) fn tick(&mut self, now: Instant) {
-        while let Some((_, &(until, port))) = self.resting.first_key_value()
-            && until <= now
-        {
-            self.wake(port);
+        while let Some(first) = self.resting.first_entry().filter(|first| first.get().0 <= now) {
+            let (_, port) = first.remove();
+            self.place_in_rest.remove(&port);
             self.set_free(port);
         }
     }
