@@ -17,8 +17,8 @@
 //!   used again): they are always looked at, so that a host that started anew at the same port, and counts from 1 again,
 //!   comes through. It is told 302 and its client ID, and from then on its new counting is good too.
 //! - A REGISTER_REQUEST that comes [`WINDOW`] after the one with the same counter is no duplicate: no host retransmits
-//!   that long. Before that it does not start a new counting. Nor does any answer to a host that is registered no more
-//!   come again after that time.
+//!   that long. Before that it does not start a new counting, and neither does an older one, which was refused before the
+//!   one that succeeded. Nor does any answer to a host that is registered no more come again after that time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -134,7 +134,7 @@ impl Replay {
         let Some(entry) = self.hosts.get_mut(peer.address.ip()) else { return };
         let Some(session) = entry.sessions.iter_mut().find(|session| session.peer == peer) else { return };
         let is_late_copy = session.registered.is_some_and(|(registered, since)| {
-            registered == counter && now.saturating_duration_since(since) < WINDOW
+            !is_older(registered, counter) && now.saturating_duration_since(since) < WINDOW
         });
         if !is_late_copy {
             session.anew = Some(counter);

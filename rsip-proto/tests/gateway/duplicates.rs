@@ -114,6 +114,23 @@ fn a_late_copy_of_registering_does_not_let_other_late_copies_in() {
 }
 
 #[test]
+fn nor_does_a_late_copy_of_registering_that_was_refused() {
+    let mut rig = Rig::new(config());
+    let old = rig.register(udp(2));
+    // The host crashed: another port, and the old registration in the way.
+    let host = udp_from(2, 5001);
+    assert_eq!(code(&rig.ask(host, 1, Body::RegisterRequest), host, 1), 302);
+    rig.ask(host, 2, leave(old));
+    rig.ask(host, 3, Body::RegisterRequest);
+    let id = rig.gateway.view(rig.now).clients[0].client_id;
+    rig.obtain(host, 4, assign(id, 10));
+    rig.ask(host, 5, query(id));
+    assert_eq!(code(&rig.at(1).ask(host, 1, Body::RegisterRequest), host, 1), 302);
+    assert_eq!(rig.ask(host, 4, assign(id, 10)), []);
+    assert_eq!(rig.pool()[0], 10);
+}
+
+#[test]
 fn leaving_is_looked_at_whatever_its_counter() {
     let mut rig = Rig::new(config());
     let host = udp(2);
