@@ -109,7 +109,7 @@ impl World {
         self.run_for(Duration::from_secs(3));
     }
 
-    fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
         while self.step(until) {
             self.check();
