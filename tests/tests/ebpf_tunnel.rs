@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{SchedClassifier, TcAttachType, tc};
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
@@ -187,6 +187,10 @@ fn carries_packets_both_ways_through_a_real_device() {
     ip("route add default dev rsip src 203.0.113.1").unwrap();
     let (private, tunnel_device) = (if_nametoindex("priv0").unwrap(), if_nametoindex("rsip").unwrap());
     let mut tunnel = Tunnel::new(private, tunnel_device);
+    // Kernels before 6.6 attach to it, newer ones to the device itself.
+    for device in ["rsip", "priv0"] {
+        tc::qdisc_add_clsact(device).unwrap();
+    }
     let out: &mut SchedClassifier = bpf::program(&mut tunnel.ebpf, programs::TUNNEL_OUT).unwrap();
     out.attach("rsip", TcAttachType::Egress).unwrap();
     let inward: &mut SchedClassifier = bpf::program(&mut tunnel.ebpf, programs::TUNNEL_IN).unwrap();
