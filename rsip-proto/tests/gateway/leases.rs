@@ -136,3 +136,15 @@ fn leases_of_many_hosts_end_in_order() {
     }
     assert_eq!(rig.wakes_at(), None);
 }
+
+#[test]
+fn an_outcome_that_comes_when_the_registration_has_ended_is_too_late() {
+    let mut rig = Rig::new(config());
+    let id = rig.register(udp(2));
+    rig.ask(udp(2), 2, listen_on(id, 80));
+    let commands = rig.at(601).done(1);
+    assert_eq!(commands[..2], [send(udp(2), 0, left(id)), unregistered(id, 2, RemovalReason::Expired)]);
+    let [refused @ .., undone] = &commands[2..] else { panic!("{commands:?}") };
+    assert_eq!(code(refused, udp(2), 2), 301);
+    assert_eq!(*undone, remove(2, rule(id, 1, 2, Ports::single(80))));
+}
