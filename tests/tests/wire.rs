@@ -35,7 +35,7 @@ fn life(transport: &str) {
     bound.expect("EADDRINUSE").unwrap();
     let web = probe::serve(&system.lab, &system.lab.internet, &["0.0.0.0:9000"]).unwrap();
     for host in Host::ALL {
-        probe::ask(system.lab.host(host), SocketAddrV4::new(INTERNET, 9000), &["--count", "5"]).unwrap();
+        probe::ask_often(system.lab.host(host), SocketAddrV4::new(INTERNET, 9000), 5, &[]).unwrap();
     }
     // Long enough for leases to be extended.
     std::thread::sleep(Duration::from_secs(5));

@@ -5,7 +5,7 @@
 //! probe bind --udp '[::]:53'       {"result":"EADDRINUSE","errno":98,"port":53,"micros":61}     then ends with 1
 //! ```
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::thread;
@@ -41,6 +41,9 @@ enum Verb {
     Serve {
         #[command(flatten)]
         socket: Socket,
+        /// End connections first: the port stays in TIME_WAIT here, not at the peer.
+        #[arg(long)]
+        close_first: bool,
     },
     /// Send one question to a `serve` and print its answer.
     Ask {
@@ -132,9 +135,9 @@ fn run(verb: Verb) -> io::Result<bool> {
             drop(socket);
             Ok(true)
         }
-        Verb::Serve { socket } => {
+        Verb::Serve { socket, close_first } => {
             let Some(fd) = bind_and_say(&socket, None)? else { return Ok(false) };
-            if socket.udp { serve_datagrams(fd.into()) } else { serve_connections(fd.into()) }
+            if socket.udp { serve_datagrams(fd.into()) } else { serve_connections(fd.into(), close_first) }
         }
         Verb::Ask { peer, udp, from, count } => {
             for _ in 0..count {
@@ -207,15 +210,24 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn serve_connections(listener: TcpListener) -> io::Result<bool> {
+fn serve_connections(listener: TcpListener, close_first: bool) -> io::Result<bool> {
     loop {
-        let (mut stream, peer) = listener.accept()?;
-        let text = format!("{} {}\n", plain(peer), plain(stream.local_addr()?));
+        let (stream, peer) = listener.accept()?;
         // A peer that is gone already does not end the service.
-        if let Err(error) = stream.write_all(text.as_bytes()) {
+        if let Err(error) = answer(stream, peer, close_first) {
             say(&json!({ "result": "lost", "peer": peer.to_string(), "why": error.to_string() }));
         }
     }
+}
+
+fn answer(mut stream: TcpStream, peer: SocketAddr, close_first: bool) -> io::Result<()> {
+    let text = format!("{} {}\n", plain(peer), plain(stream.local_addr()?));
+    stream.write_all(text.as_bytes())?;
+    if !close_first {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        while stream.read(&mut [0; 64])? > 0 {}
+    }
+    Ok(())
 }
 
 fn serve_datagrams(socket: UdpSocket) -> io::Result<bool> {
@@ -240,7 +252,7 @@ fn ask_connection(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<Stri
     socket.connect_timeout(&peer.into(), PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut answer = String::new();
-    TcpStream::from(socket).read_to_string(&mut answer)?;
+    BufReader::new(TcpStream::from(socket)).read_line(&mut answer)?;
     Ok(answer.trim_end().to_owned())
 }
 

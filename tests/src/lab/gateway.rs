@@ -1,6 +1,7 @@
 //! `rsipd` in the gateway's namespace, and what `rsipdctl` says about it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -51,7 +52,7 @@ pub struct Client {
 }
 
 /// A binding.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Binding {
     /// Its ID.
     pub bind_id: u32,
@@ -65,6 +66,20 @@ pub struct Binding {
     pub lease_left: u64,
     /// Whether the data path holds it.
     pub installed: Option<bool>,
+}
+
+/// Blocks are long: their ends say enough.
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: Vec<_> = self
+            .ports
+            .chunk_by(|one, next| one.checked_add(1) == Some(*next))
+            .filter_map(|run| Some(format!("{}-{}", run.first()?, run.last()?)))
+            .collect();
+        write!(f, "{} {} of {}", self.state, ports.join(","), self.bind_id)?;
+        write!(f, "{}, {} s", if self.listen { " (listen)" } else { "" }, self.lease_left)?;
+        f.write_str(if self.installed == Some(true) { "" } else { ", NOT installed" })
+    }
 }
 
 /// Use of a public address, in ports.

@@ -1,6 +1,6 @@
 //! The helper program `probe`: exactly the socket calls that a test wants.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -122,29 +122,43 @@ fn run_until_bound(lab: &Lab, inside: &Inside, verb: &str, arguments: &[&str]) -
 pub struct Answer {
     /// The asker, as the server saw it.
     pub peer: SocketAddrV4,
-    /// The server's own address.
-    pub local: SocketAddrV4,
+    /// The server's own address; of a datagram socket, the one that it is bound to.
+    pub local: SocketAddr,
 }
 
-/// Asks a `probe serve`; further `arguments` are those of `probe ask`.
+/// Asks a `probe serve` once; further `arguments` are those of `probe ask`.
 ///
 /// # Errors
 /// [`LabError::Command`] where there is no answer.
 pub fn ask(inside: &Inside, server: SocketAddrV4, arguments: &[&str]) -> Result<Answer> {
+    let answers = ask_often(inside, server, 1, arguments)?;
+    answers.first().copied().ok_or_else(|| unexpected("answer of a probe", "one", "none"))
+}
+
+/// Asks a `probe serve` so many times, one after the other.
+///
+/// # Errors
+/// [`LabError::Command`] where one is not answered.
+pub fn ask_often(
+    inside: &Inside,
+    server: SocketAddrV4,
+    count: u16,
+    arguments: &[&str],
+) -> Result<Vec<Answer>> {
     #[derive(Deserialize)]
     struct Said {
         answer: String,
     }
-    let said: Said = parse(&run(inside, &[&["ask", &server.to_string()], arguments].concat())?)?;
-    let parsed = said
-        .answer
-        .split_once(' ')
-        .and_then(|(peer, local)| Some(Answer { peer: peer.parse().ok()?, local: local.parse().ok()? }));
-    parsed.ok_or_else(|| LabError::Unexpected {
-        what: "answer of a probe".into(),
-        expected: "two addresses".into(),
-        seen: said.answer,
-    })
+    let fixed = ["ask", &server.to_string(), "--count", &count.to_string()];
+    let read = |line: &str| {
+        let said: Said = parse(line)?;
+        let parsed = said
+            .answer
+            .split_once(' ')
+            .and_then(|(peer, local)| Some(Answer { peer: peer.parse().ok()?, local: local.parse().ok()? }));
+        parsed.ok_or_else(|| unexpected("answer of a probe", "two addresses", &said.answer))
+    };
+    run(inside, &[&fixed[..], arguments].concat())?.lines().map(read).collect()
 }
 
 /// Runs `probe` to its end; it must say "ok".
@@ -157,9 +171,9 @@ pub fn run(inside: &Inside, arguments: &[&str]) -> Result<String> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T> {
-    serde_json::from_str(line).map_err(|error| LabError::Unexpected {
-        what: "line of a probe".into(),
-        expected: error.to_string(),
-        seen: line.to_owned(),
-    })
+    serde_json::from_str(line).map_err(|error| unexpected("line of a probe", &error.to_string(), line))
+}
+
+fn unexpected(what: &str, expected: &str, seen: &str) -> LabError {
+    LabError::Unexpected { what: what.into(), expected: expected.into(), seen: seen.into() }
 }

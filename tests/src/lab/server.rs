@@ -84,7 +84,7 @@ pub fn socat(lab: &Lab, host: Host, port: u16) -> Result<Process> {
 /// Where it cannot be started.
 pub fn netcat(lab: &Lab, host: Host, port: u16) -> Result<Process> {
     let mut command = lab.host(host).command("nc");
-    command.args(["-4", "-v", "-l", "-p", &port.to_string()]);
+    command.args(["-4", "-n", "-v", "-l", "-p", &port.to_string()]);
     start(lab, host, "netcat", &mut command)
 }
 

@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Settings that change by themselves.
 const VOLATILE: [&str; 2] = ["nf_conntrack_count", "nf_conntrack_max"];
 
+/// Sections in which it does not matter what goes.
+const MAY_GO: [&str; 3] = ["machine prog", "machine map", "machine link"];
+
 /// What was there at one moment: section (place and kind) to lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -54,10 +57,10 @@ impl Snapshot {
         for name in names {
             let before = self.sections.get(name).unwrap_or(&empty);
             let after = later.sections.get(name).unwrap_or(&empty);
-            for (sign, line) in only_in(before, after)
-                .map(|line| ('-', line))
-                .chain(only_in(after, before).map(|line| ('+', line)))
-            {
+            // A program or map that nobody holds any more goes by itself, a moment after its daemon has ended.
+            let gone = if MAY_GO.contains(&name.as_str()) { Vec::new() } else { only_in(before, after) };
+            let gone = gone.into_iter().map(|line| ('-', line));
+            for (sign, line) in gone.chain(only_in(after, before).into_iter().map(|line| ('+', line))) {
                 // Writing to a String cannot fail.
                 writeln!(text, "{name}: {sign} {line}").unwrap_or_default();
             }
@@ -125,7 +128,7 @@ impl Snapshot {
 }
 
 /// Lines of `these` that `those` has not, each as often as it is missing.
-fn only_in<'a>(these: &'a [String], those: &[String]) -> impl Iterator<Item = &'a String> {
+fn only_in<'a>(these: &'a [String], those: &[String]) -> Vec<&'a String> {
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
     for line in those {
         *left.entry(line).or_default() += 1;
@@ -137,7 +140,7 @@ fn only_in<'a>(these: &'a [String], those: &[String]) -> impl Iterator<Item = &'
             _ => missing.push(line),
         }
     }
-    missing.into_iter()
+    missing
 }
 
 /// Lifetimes of addresses and routes count down.
