@@ -54,6 +54,7 @@ impl Device {
         let descriptor =
             OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(DeviceError::Open)?;
         set_name(&descriptor)?;
+        leave_checksums(&descriptor)?;
         let link = netlink.link(NAME).await?;
         let alias = LinkUnspec::new_with_index(link.index).alias(ALIAS).build();
         netlink
@@ -97,6 +98,15 @@ async fn is_ours(netlink: &Netlink, link: &Link) -> Result<bool, DeviceError> {
         // It vanished in between: then it was going, and the next look tells.
         Some(Err(_)) | None => Ok(true),
     }
+}
+
+/// Lets the kernel leave the checksum of each packet to the interface that it really leaves through: nobody reads this one.
+/// Without it Linux 6.12 and later lose track of where the checksum stands when they make room for the outer header of a
+/// UDP super-packet (UDP_SEGMENT, as QUIC servers send them), and drop it.
+fn leave_checksums(descriptor: &File) -> Result<(), DeviceError> {
+    // SAFETY: the argument of TUNSETOFFLOAD is a number; the descriptor is open.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETOFFLOAD, libc::TUN_F_CSUM) };
+    nix::Error::result(result).map(drop).map_err(|errno| DeviceError::Create(errno.into()))
 }
 
 fn set_name(descriptor: &File) -> Result<(), DeviceError> {
