@@ -32,10 +32,13 @@ const PACKET_HOST: u32 = 0;
 /// The kernel would not change the packet's shape: no room, or out of memory.
 pub(crate) struct Failed;
 
-/// Whether the packet is IPv4.
+/// Whether the packet is IPv4, and of this interface. A packet of a VLAN passes here on its way to the VLAN's own interface,
+/// its tag set aside; it would keep that tag wherever it were sent.
 #[inline(always)]
 pub(crate) fn is_ipv4(ctx: &TcContext) -> bool {
-    ctx.skb.protocol() == u32::from(ETHERTYPE_IPV4.to_be())
+    // SAFETY: the context is valid as long as the program runs.
+    let tagged = unsafe { (*ctx.skb.skb).vlan_present } != 0;
+    !tagged && ctx.skb.protocol() == u32::from(ETHERTYPE_IPV4.to_be())
 }
 
 /// Whether the frame was sent to this machine alone (not seen in promiscuous mode, not by broadcast).
@@ -70,22 +73,12 @@ pub(crate) fn store<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), Fa
     ctx.store(offset as usize, value, u64::from(BPF_F_INVALIDATE_HASH)).map_err(|_| Failed)
 }
 
-/// Insert `outer` between the link-layer header of `link` octets and the IPv4 header.
-///
-/// The segments of a super-packet keep their size unless `shrink` is set; then each carries as much less as the header takes
-/// (TCP alone can be cut anew).
+/// Insert `outer` between the link-layer header of `link` octets and the IPv4 header. The segments of a super-packet keep
+/// their size.
 #[inline(always)]
-pub(crate) fn encapsulate(
-    ctx: &TcContext,
-    link: u32,
-    outer: &ipv4::Header,
-    shrink: bool,
-) -> Result<(), Failed> {
-    let mut flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
-    if !shrink {
-        flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
-    }
-    ctx.adjust_room(ipv4::HEADER_LENGTH as i32, BPF_ADJ_ROOM_MAC, u64::from(flags)).map_err(|_| Failed)?;
+pub(crate) fn encapsulate(ctx: &TcContext, link: u32, outer: &ipv4::Header) -> Result<(), Failed> {
+    let flags = u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO);
+    ctx.adjust_room(ipv4::HEADER_LENGTH as i32, BPF_ADJ_ROOM_MAC, flags).map_err(|_| Failed)?;
     store(ctx, link, outer)
 }
 

@@ -1,7 +1,6 @@
 //! The host's end of the tunnel: packet by packet where the kernel can test-run the program, and with a real tun device.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use std::fs::File;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -18,6 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use rsip_ebpf_common::host::{COUNTERS, Config, Counter, maps, programs};
 use rsip_lab::bpf::host::ip;
 use rsip_lab::bpf::packet::{DF, ICMP, IPIP, Ip, MF, TCP, UDP, echo, tcp, udp};
+use rsip_lab::bpf::tun::Tun;
 use rsip_lab::bpf::{self, Outcome};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -133,19 +133,6 @@ fn inward_takes_what_the_gateway_sends_and_nothing_else() {
     assert_eq!(tunnel.inward(&tunnelled.frame()).action, PASS, "before it is set up");
 }
 
-/// Makes a tun device; it has a carrier as long as the file is open.
-fn tun(name: &str) -> File {
-    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
-    let file = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
-    let mut request = [0_u8; 40];
-    request[..name.len()].copy_from_slice(name.as_bytes());
-    let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
-    request[16..18].copy_from_slice(&flags.to_ne_bytes());
-    // SAFETY: the descriptor is open; the request is as long as `struct ifreq`.
-    assert_eq!(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) }, 0);
-    file
-}
-
 /// The gateway's side: all IP-in-IP packets that arrive in the calling thread's network namespace.
 fn receive(socket: &Socket) -> Vec<u8> {
     let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -181,7 +168,7 @@ fn carries_packets_both_ways_through_a_real_device() {
     ip("address add 10.0.0.2/24 dev priv0").unwrap();
     ip("link set priv0 up").unwrap();
     linked.send(()).unwrap();
-    let device = tun("rsip");
+    let device = Tun::new("rsip").unwrap();
     ip("address add 203.0.113.1/32 dev rsip").unwrap();
     ip("link set rsip up").unwrap();
     ip("route add default dev rsip src 203.0.113.1").unwrap();

@@ -62,10 +62,10 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     if ipv4::is_not_a_host(source) || ipv4::is_loopback(source) || maps::address_index(source).is_some() {
         return Err(Counter::Martian);
     }
-    let shrink = needs_shrinking(ctx, config, &datagram)?;
+    check_tunnel_mtu(ctx, config, &datagram)?;
     count_hop(ctx, &mut datagram)?;
     let outer = ipv4::Header::around(&datagram.header, datagram.length, config.internal_address, host.get());
-    tc::encapsulate(ctx, link, &outer, shrink)?;
+    tc::encapsulate(ctx, link, &outer)?;
     let action = tc::send(ctx, link, config.internal_ifindex)?;
     maps::count(Counter::Inward, 1);
     maps::count(Counter::InwardBytes, datagram.length);
@@ -128,21 +128,19 @@ fn quoted_sender(ctx: &TcContext, error: &Datagram, index: u32) -> Option<Host> 
     None
 }
 
-/// Whether the segments of a super-packet must become smaller to fit the tunnel.
+/// Whether the packet, or each segment of a super-packet, fits the tunnel.
 ///
 /// # Errors
 ///
-/// [`Counter::TooBig`] when the packet does not fit and cannot be cut.
+/// [`Counter::TooBig`].
 #[inline(always)]
-pub(crate) fn needs_shrinking(
-    ctx: &TcContext,
-    config: &Config,
-    datagram: &Datagram,
-) -> Result<bool, Counter> {
-    if config.internal_mtu == 0 || datagram.wire_length(ctx)? + ipv4::HEADER_LENGTH <= config.internal_mtu {
-        return Ok(false);
+pub(crate) fn check_tunnel_mtu(ctx: &TcContext, config: &Config, datagram: &Datagram) -> Result<(), Counter> {
+    let mtu = config.internal_mtu;
+    if mtu == 0 || datagram.wire_length(ctx)? + ipv4::HEADER_LENGTH <= mtu {
+        Ok(())
+    } else {
+        Err(Counter::TooBig)
     }
-    if datagram.can_shrink() { Ok(true) } else { Err(Counter::TooBig) }
 }
 
 /// The gateway is a hop like any router (RFC 2003, section 3.1): one off the time to live, in the packet too.

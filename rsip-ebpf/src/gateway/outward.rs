@@ -5,7 +5,7 @@ use rsip_ebpf::{icmp, ipv4};
 use rsip_ebpf_common::gateway::{Config, Counter, FLAG_INTERNAL_L3};
 
 use crate::{
-    inward::{count_hop, host_for, needs_shrinking, verdict},
+    inward::{check_tunnel_mtu, count_hop, host_for, verdict},
     maps::{self, Host},
     parse::{self, Datagram, Ports},
     tc,
@@ -136,10 +136,7 @@ fn turn(
     inner: &mut Datagram,
     host: Host,
 ) -> Result<i32, Counter> {
-    // It came through a tunnel of the same MTU, so a super-packet's segments fit as they are.
-    if needs_shrinking(ctx, config, inner)? {
-        return Err(Counter::TooBig);
-    }
+    check_tunnel_mtu(ctx, config, inner)?;
     count_hop(ctx, inner)?;
     let outer = ipv4::Header::around(&inner.header, inner.length, config.internal_address, host.get());
     tc::store(ctx, link, &outer)?;

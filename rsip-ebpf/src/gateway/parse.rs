@@ -72,7 +72,7 @@ impl Datagram {
         if self.segment == 0 {
             return Ok(self.length);
         }
-        let transport = if self.is_tcp() {
+        let transport = if self.header.protocol() == ipv4::PROTOCOL_TCP {
             let at = self.at + self.header.header_length() + TCP_DATA_OFFSET;
             let octet: u8 = tc::load(ctx, at).ok_or(Counter::Malformed)?;
             u32::from(octet >> 4) * 4
@@ -80,17 +80,6 @@ impl Datagram {
             UDP_HEADER_LENGTH
         };
         Ok(self.header.header_length() + transport + self.segment)
-    }
-
-    /// Whether it is a super-packet that may be cut into smaller segments than it was made of.
-    #[inline(always)]
-    pub(crate) fn can_shrink(&self) -> bool {
-        self.segment > ipv4::HEADER_LENGTH && self.is_tcp()
-    }
-
-    #[inline(always)]
-    fn is_tcp(&self) -> bool {
-        self.header.protocol() == ipv4::PROTOCOL_TCP
     }
 }
 

@@ -49,10 +49,11 @@ pub(crate) fn in_bind_call(config: &Config) -> bool {
     // SAFETY: the helpers take no pointer but the current task's, which is valid.
     let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
     let address = registers + (u64::from(config.syscall_nr_offset) & (REGISTERS - 1));
-    let mut number = 0u64;
+    // Half of the register where registers are long: no number needs more, and not every machine has more.
+    let mut number = 0u32;
     // SAFETY: the helper checks the source; the destination is as long as said.
-    let read = unsafe { bpf_probe_read_kernel((&raw mut number).cast(), 8, address as *const c_void) };
-    read == 0 && number == u64::from(config.bind_nr)
+    let read = unsafe { bpf_probe_read_kernel((&raw mut number).cast(), 4, address as *const c_void) };
+    read == 0 && number == config.bind_nr
 }
 
 /// Prepare the calling thread's restart. `true`: the hook must answer `-ERESTARTNOINTR`. `false`: it must not.

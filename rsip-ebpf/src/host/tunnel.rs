@@ -64,7 +64,7 @@ fn outward(ctx: &TcContext) -> Result<i32, Counter> {
         return Err(Counter::TunnelBadSource);
     }
     let outer = ipv4::Header::around(&inner, ctx.len(), config.tunnel_local, config.tunnel_remote);
-    tc::encapsulate(ctx, tc::NO_LINK, &outer, false)?;
+    tc::encapsulate(ctx, tc::NO_LINK, &outer)?;
     let action = tc::send(ctx, tc::NO_LINK, config.private_ifindex)?;
     count(Counter::TunnelOut);
     Ok(action)

@@ -1,0 +1,234 @@
+//! Much data through both ends of the tunnel: super-packets of TCP and UDP must arrive whole, whoever cuts them.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TcAttachType, tc};
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+use rsip_ebpf_common::{gateway, host};
+use rsip_lab::bpf;
+use rsip_lab::bpf::tun::Tun;
+use rsip_lab::lab::netns::{Inside, Netns};
+
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// Of the host.
+const PORT: u16 = 4000;
+const AMOUNT: usize = 16 << 20;
+
+/// Host, gateway and peer, with the programs in place:
+///
+/// ```text
+/// host  rsip 203.0.113.1              gateway                      peer
+///       priv0 10.0.0.2 ---- 10.0.0.1 int0  ext0 198.51.100.1 ---- eth0 198.51.100.7
+/// ```
+struct Site {
+    host: Netns,
+    peer: Netns,
+    counters: PerCpuArray<MapData, u64>,
+    _gateway: Netns,
+    _objects: [Ebpf; 2],
+    _tunnel: Tun,
+}
+
+fn raw(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+fn attach(inside: &Inside, ebpf: &mut Ebpf, name: &str, device: &str, direction: TcAttachType) -> u32 {
+    let program: &mut SchedClassifier = bpf::program(ebpf, name).unwrap();
+    program.load().unwrap();
+    inside
+        .enter(|| {
+            // Kernels before 6.6 attach to it, newer ones to the device itself.
+            tc::qdisc_add_clsact(device).unwrap();
+            program.attach(device, direction).unwrap();
+            if_nametoindex(device).unwrap()
+        })
+        .unwrap()
+}
+
+impl Site {
+    fn new() -> Self {
+        static SITES: AtomicU32 = AtomicU32::new(0);
+        let number = SITES.fetch_add(1, Ordering::Relaxed);
+        let name = |role| format!("rsip-bulk-{role}-{}-{number}", std::process::id());
+        let [host, gateway, peer] = ["host", "gateway", "peer"].map(|role| Netns::new(&name(role)).unwrap());
+        let ip = |inside: &Inside, command: &str| {
+            inside.ip(&command.split(' ').collect::<Vec<_>>()).unwrap();
+        };
+        ip(&gateway, &format!("link add int0 type veth peer name priv0 netns {}", host.name()));
+        ip(&gateway, &format!("link add ext0 type veth peer name eth0 netns {}", peer.name()));
+        let tunnel = host.enter(|| Tun::new("rsip").unwrap()).unwrap();
+        // Without it, newer kernels lose track of where the checksum is in a UDP super-packet when its head grows.
+        tunnel.leave_checksums().unwrap();
+        for (inside, device, address) in [
+            (&host, "priv0", "10.0.0.2/24"),
+            (&gateway, "int0", "10.0.0.1/24"),
+            (&gateway, "ext0", "198.51.100.1/24"),
+            (&peer, "eth0", "198.51.100.7/24"),
+            (&host, "rsip", "203.0.113.1/32"),
+        ] {
+            ip(inside, &format!("address add {address} dev {device}"));
+            ip(inside, &format!("link set {device} up"));
+        }
+        ip(&host, "link set rsip mtu 1480");
+        ip(&host, "route add default dev rsip src 203.0.113.1");
+        ip(&peer, "route add 203.0.113.1/32 via 198.51.100.1");
+
+        let mut host_object = bpf::load("rsip-host", &[]).unwrap();
+        let object = &mut host_object;
+        let tunnel_ifindex = attach(&host, object, host::programs::TUNNEL_OUT, "rsip", TcAttachType::Egress);
+        let private_ifindex =
+            attach(&host, object, host::programs::TUNNEL_IN, "priv0", TcAttachType::Ingress);
+        let mut config: Array<_, host::Config> = bpf::map(object, host::maps::CONFIG).unwrap();
+        let settings = host::Config {
+            public_address: raw(PUBLIC),
+            tunnel_local: raw(HOST),
+            tunnel_remote: raw(GATEWAY),
+            private_ifindex,
+            tunnel_ifindex,
+            ..host::Config::default()
+        };
+        config.set(0, settings, 0).unwrap();
+
+        let mut gateway_object = bpf::load("rsip-gateway", &[]).unwrap();
+        let object = &mut gateway_object;
+        let external_ifindex =
+            attach(&gateway, object, gateway::programs::INWARD, "ext0", TcAttachType::Ingress);
+        let internal_ifindex =
+            attach(&gateway, object, gateway::programs::OUTWARD, "int0", TcAttachType::Ingress);
+        let mut config: Array<_, gateway::Config> = bpf::map(object, gateway::maps::CONFIG).unwrap();
+        let settings = gateway::Config {
+            internal_address: raw(GATEWAY),
+            internal_ifindex,
+            external_ifindex,
+            internal_mtu: 1500,
+            external_mtu: 1500,
+            flags: 0,
+        };
+        config.set(0, settings, 0).unwrap();
+        let mut addresses: HashMap<_, u32, u32> = bpf::map(object, gateway::maps::ADDRESSES).unwrap();
+        addresses.insert(raw(PUBLIC), 0, 0).unwrap();
+        let mut ports: Array<_, u32> = bpf::map(object, gateway::maps::PORTS).unwrap();
+        ports.set(u32::from(PORT), raw(HOST), 0).unwrap();
+        let counters = bpf::map(object, gateway::maps::COUNTERS).unwrap();
+        Self {
+            host,
+            peer,
+            counters,
+            _gateway: gateway,
+            _objects: [host_object, gateway_object],
+            _tunnel: tunnel,
+        }
+    }
+
+    /// What the gateway dropped, whatever for.
+    fn dropped(&self) -> Vec<u64> {
+        let counters = bpf::counters::<{ gateway::COUNTERS as usize }>(&self.counters).unwrap();
+        counters[gateway::Counter::BadSource as usize..].to_vec()
+    }
+
+    fn packets(&self) -> [u64; 2] {
+        let counters = bpf::counters::<{ gateway::COUNTERS as usize }>(&self.counters).unwrap();
+        [counters[gateway::Counter::Inward as usize], counters[gateway::Counter::Outward as usize]]
+    }
+}
+
+/// Octets that do not repeat with any packet size.
+fn data() -> Vec<u8> {
+    let mut state = 1_u32;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(AMOUNT)
+    .collect()
+}
+
+fn read_all(mut stream: TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    got
+}
+
+#[test]
+fn tcp_carries_much_in_both_directions() {
+    let site = Site::new();
+    let data = data();
+    let listener = site.host.enter(|| TcpListener::bind((PUBLIC, PORT)).unwrap()).unwrap();
+    for towards_host in [true, false] {
+        let near = site.peer.enter(|| TcpStream::connect((PUBLIC, PORT)).unwrap()).unwrap();
+        let (far, from) = listener.accept().unwrap();
+        assert_eq!(from.ip(), PEER, "the address is the peer's own");
+        let (mut source, sink) = if towards_host { (near, far) } else { (far, near) };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                source.write_all(&data).unwrap();
+                source.shutdown(Shutdown::Write).unwrap();
+            });
+            let got = read_all(sink);
+            assert!(got == data, "{} of {} octets, or others", got.len(), data.len());
+        });
+    }
+    assert_eq!(site.dropped(), vec![0; site.dropped().len()], "nothing was dropped");
+    let [inward, outward] = site.packets();
+    let smallest = u64::try_from(AMOUNT / 65_536).unwrap();
+    assert!(inward >= smallest && outward >= smallest, "{inward} packets in, {outward} out");
+}
+
+#[test]
+fn udp_segments_of_one_send_arrive_one_by_one() {
+    const UDP_SEGMENT: libc::c_int = 103;
+    const SIZE: usize = 1200;
+    let site = Site::new();
+    let receiver = site.peer.enter(|| UdpSocket::bind((PEER, 53)).unwrap()).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let sender = site.host.enter(|| UdpSocket::bind((PUBLIC, PORT)).unwrap()).unwrap();
+    let size: libc::c_int = SIZE.try_into().unwrap();
+    // SAFETY: the descriptor is open; the option is an int.
+    let set = unsafe {
+        libc::setsockopt(sender.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, (&raw const size).cast(), 4)
+    };
+    assert_eq!(set, 0);
+    let data: Vec<u8> = data().into_iter().take(10 * SIZE + 100).collect();
+    sender.send_to(&data, (PEER, 53)).unwrap();
+    let mut buffer = [0; 2 * SIZE];
+    for (number, expected) in data.chunks(SIZE).enumerate() {
+        let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+        assert_eq!(from.ip(), PUBLIC);
+        assert!(buffer[..length] == *expected, "segment {number}: {length} octets");
+    }
+    assert_eq!(site.dropped(), vec![0; site.dropped().len()], "nothing was dropped");
+}
+
+#[test]
+fn datagrams_too_big_for_the_tunnel_arrive_in_fragments() {
+    let site = Site::new();
+    let receiver = site.peer.enter(|| UdpSocket::bind((PEER, 53)).unwrap()).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let sender = site.host.enter(|| UdpSocket::bind((PUBLIC, PORT)).unwrap()).unwrap();
+    sender.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let data: Vec<u8> = data().into_iter().take(5000).collect();
+    let mut buffer = [0; 8192];
+    sender.send_to(&data, (PEER, 53)).unwrap();
+    let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], data);
+    // The way back begins with fragments of the same size: as big as the tunnel takes.
+    site.peer.ip(&["link", "set", "eth0", "mtu", "1480"]).unwrap();
+    receiver.send_to(&data, from).unwrap();
+    let (length, _) = sender.recv_from(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], data);
+    assert_eq!(site.dropped(), vec![0; site.dropped().len()], "nothing was dropped");
+}
