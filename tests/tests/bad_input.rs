@@ -81,16 +81,42 @@ fn a_port_that_answers_but_is_not_rsip() {
         process.wait_for_output("ready", exec::SHORT).unwrap();
         process
     };
-    let tcp = "import socket\ns=socket.create_server(('10.77.0.1',4555))\nprint('ready')\nk=[]\n               while True:\n c,_=s.accept(); k.append(c)\n";
-    let udp = "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\ns.bind(('10.77.0.1',4555))\n               print('ready')\nwhile True:\n d,a=s.recvfrom(2048)\n";
+    // Each takes what comes, and does the same with all of it.
+    let tcp = |then: &str| {
+        format!(
+            r"
+import socket
+service = socket.create_server(('10.77.0.1', 4555))
+print('ready')
+kept = []
+while True:
+    c, _ = service.accept()
+    kept.append(c)
+    {then}
+"
+        )
+    };
+    let udp = |then: &str| {
+        format!(
+            r"
+import socket
+service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+service.bind(('10.77.0.1', 4555))
+print('ready')
+while True:
+    d, a = service.recvfrom(2048)
+    {then}
+"
+        )
+    };
     for (name, transport, script) in [
-        ("silent", "tcp", format!("{tcp} pass\n")),
-        ("web", "tcp", format!("{tcp} c.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n'*20)\n")),
-        ("closing", "tcp", format!("{tcp} c.close()\n")),
-        ("chatty", "tcp", format!("{tcp} c.sendall(bytes([1,3,255,255])+bytes(100))\n")),
-        ("silent-udp", "udp", format!("{udp} pass\n")),
-        ("echo", "udp", format!("{udp} s.sendto(d,a)\n")),
-        ("noise", "udp", format!("{udp} s.sendto(bytes(range(200)),a)\n")),
+        ("silent", "tcp", tcp("pass")),
+        ("web", "tcp", tcp(r"c.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n' * 20)")),
+        ("closing", "tcp", tcp("c.close()")),
+        ("chatty", "tcp", tcp("c.sendall(bytes([1, 3, 255, 255]) + bytes(100))")),
+        ("silent-udp", "udp", udp("pass")),
+        ("echo", "udp", udp("service.sendto(d, a)")),
+        ("noise", "udp", udp("service.sendto(bytes(range(200)), a)")),
     ] {
         let server = python(name, &script);
         fails(&mut up(host, &["--gateway", "10.77.0.1", "--transport", transport]), 3, &["10.77.0.1"]);

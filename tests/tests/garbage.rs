@@ -51,14 +51,21 @@ fn garbage_from_another_host_does_not_disturb_a_registered_one() {
 fn connections_that_say_nothing_take_no_place_from_hosts() {
     let mut system = System::up().unwrap();
     let before = gateway::state(&system.lab).unwrap().clients.len();
-    // A netcat per connection would be slow: python opens 600 and keeps them.
-    let script = format!(
-        "import socket,time\nl=[]\nfor i in range(600):\n try: l.append(socket.create_connection(('{GATEWAY}',4555),1))\n          except OSError: pass\nprint('open',flush=True)\ntime.sleep(60)\n"
-    );
+    let script = r"
+import socket, time
+kept = []
+for _ in range(600):
+    try:
+        kept.append(socket.create_connection(('10.77.0.1', 4555), 1))
+    except OSError:
+        pass
+print('open', flush=True)
+time.sleep(60)
+";
     let mut command = system.lab.host(Host::B).command("/usr/bin/python3");
     let log = system.lab.folder().join("idle.log");
     let mut idle =
-        rsip_lab::lab::process::Process::start("idle", command.args(["-c", &script]), &log).unwrap();
+        rsip_lab::lab::process::Process::start("idle", command.args(["-c", script]), &log).unwrap();
     idle.wait_for_output("open", Duration::from_secs(60)).unwrap();
     let start = Instant::now();
     let (_, bound) = probe::bind(&system.lab, system.lab.host(Host::A), &["0.0.0.0:6600"]).unwrap();

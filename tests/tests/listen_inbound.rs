@@ -139,7 +139,7 @@ fn a_port_stays_leased_while_a_connection_of_it_may_still_get_packets() {
     let lab = &system.lab;
     // The server ends the connection first, so TIME_WAIT is here.
     let server = probe::serve(lab, lab.host(Host::A), &["--close-first", "0.0.0.0:5150"]).unwrap();
-    probe::ask(&lab.internet, public(5150), &[]).unwrap();
+    probe::ask(&lab.internet, public(5150), &["--to-end"]).unwrap();
     drop(server);
     std::thread::sleep(2 * rsip_lab::lab::agent::LINGER);
     assert_eq!(gateway::state(lab).unwrap().holder(5150), Some(Host::A.address()));

@@ -58,6 +58,9 @@ enum Verb {
         /// How often.
         #[arg(long, default_value_t = 1)]
         count: u32,
+        /// Wait until the server has ended the connection (one with `--close-first` does).
+        #[arg(long)]
+        to_end: bool,
     },
     /// Bind and close many ports, one after the other.
     Churn {
@@ -139,9 +142,10 @@ fn run(verb: Verb) -> io::Result<bool> {
             let Some(fd) = bind_and_say(&socket, None)? else { return Ok(false) };
             if socket.udp { serve_datagrams(fd.into()) } else { serve_connections(fd.into(), close_first) }
         }
-        Verb::Ask { peer, udp, from, count } => {
+        Verb::Ask { peer, udp, from, count, to_end } => {
             for _ in 0..count {
-                let answer = if udp { ask_datagram(peer, from)? } else { ask_connection(peer, from)? };
+                let answer =
+                    if udp { ask_datagram(peer, from)? } else { ask_connection(peer, from, to_end)? };
                 say(&json!({ "result": "ok", "answer": answer }));
             }
             Ok(true)
@@ -243,7 +247,7 @@ fn serve_datagrams(socket: UdpSocket) -> io::Result<bool> {
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-fn ask_connection(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<String> {
+fn ask_connection(peer: SocketAddr, from: Option<SocketAddr>, to_end: bool) -> io::Result<String> {
     let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, None)?;
     if let Some(from) = from {
         socket.set_reuse_address(true)?;
@@ -252,7 +256,12 @@ fn ask_connection(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<Stri
     socket.connect_timeout(&peer.into(), PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut answer = String::new();
-    BufReader::new(TcpStream::from(socket)).read_line(&mut answer)?;
+    let mut reader = BufReader::new(TcpStream::from(socket));
+    if to_end {
+        reader.read_to_string(&mut answer)?;
+    } else {
+        reader.read_line(&mut answer)?;
+    }
     Ok(answer.trim_end().to_owned())
 }
 
