@@ -17,11 +17,10 @@ fn curl_fetches_with_the_public_address_and_a_port_of_the_block() {
     let web = Apache::on_the_internet(&system.lab).unwrap();
     web.start().unwrap();
     let blocks = gateway::state(&system.lab).unwrap();
-    for host in Host::ALL {
+    for (host, request) in Host::ALL.into_iter().zip(1..) {
         let page = server::page(system.lab.host(host), SocketAddrV4::new(INTERNET, 80)).unwrap();
         assert!(page.contains("Apache2 Debian Default Page"));
-        let log = web.access_log();
-        let client: SocketAddrV4 = log.lines().last().unwrap().split(' ').next().unwrap().parse().unwrap();
+        let client: SocketAddrV4 = web.client_of_request(request).unwrap().parse().unwrap();
         assert_eq!(client.ip(), &PUBLIC);
         let block = blocks.block(host);
         assert!(block.contains(&client.port()), "{client} is not of {block:?}");

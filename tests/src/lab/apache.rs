@@ -16,6 +16,8 @@ use super::wait::{self, Look};
 
 /// Apache waits for its requests, and the agent for the gateway.
 const START: Duration = Duration::from_secs(30);
+/// How long the line of a request may take to get into the log.
+const LOG: Duration = Duration::from_secs(5);
 /// How long its processes may take to end.
 const STOP: Duration = Duration::from_secs(20);
 
@@ -141,6 +143,22 @@ impl Apache {
     #[must_use]
     pub fn access_log(&self) -> String {
         fs::read_to_string(self.folder.join("log/access.log")).unwrap_or_default()
+    }
+
+    /// Waits until its access log holds so many requests, and gives the client of the last one: Apache writes the line
+    /// after the answer.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the whole log.
+    pub fn client_of_request(&self, number: usize) -> Result<String> {
+        wait::until(&format!("request {number} in Apache's log"), LOG, || {
+            let log = self.access_log();
+            let client = log.lines().nth(number.saturating_sub(1)).and_then(|line| line.split(' ').next());
+            Ok(match client {
+                Some(client) if log.ends_with('\n') => Look::Ready(client.to_owned()),
+                _ => Look::NotYet(log),
+            })
+        })
     }
 
     /// What its error log holds.

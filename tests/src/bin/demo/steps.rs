@@ -106,12 +106,12 @@ fn fetch_from_inside(system: &System, report: &mut Report) -> Result<()> {
         expect(page.contains(PAGE), "the page", PAGE, || page.clone())
     })?;
     report.part("the server sees the public address, and a source port out of host-a's lease", || {
-        let log = web.access_log();
+        let seen = web.client_of_request(1)?;
         let block = gateway::state(&system.lab)?.block(Host::A);
-        let client = log.split(' ').next().and_then(|word| word.parse::<SocketAddrV4>().ok());
+        let client = seen.parse::<SocketAddrV4>().ok();
         let right = client.is_some_and(|client| *client.ip() == PUBLIC && block.contains(&client.port()));
         let expected = format!("{PUBLIC} with a port of {block:?}");
-        expect(right, "the client in the server's log", &expected, || log.clone())
+        expect(right, "the client in the server's log", &expected, || seen.clone())
     })?;
     report
         .show("tail -1 /var/log/apache2/access.log   (on the internet host)", &last_line(&web.access_log()));
@@ -152,9 +152,10 @@ fn visit(system: &System, port: u16) -> Result<()> {
 }
 
 fn seen_from_outside(apache: &Apache) -> Result<()> {
-    let log = apache.access_log();
-    let right = log.lines().last().is_some_and(|line| line.starts_with(&format!("{INTERNET} ")));
-    expect(right, "the client in Apache's log", &INTERNET.to_string(), || log.clone())
+    let client = apache.client_of_request(1)?;
+    expect(client == INTERNET.to_string(), "the client in Apache's log", &INTERNET.to_string(), || {
+        client.clone()
+    })
 }
 
 fn said(output: &Output) -> String {
