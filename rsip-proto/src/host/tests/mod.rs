@@ -1,6 +1,8 @@
 //! Dialogues with virtual time.
 
 mod basics;
+mod resync;
+mod transport;
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -160,6 +162,7 @@ impl Dialogue {
             let at = self.host.poll_timeout().expect("something is pending");
             self.now = at.max(self.now);
             self.host.handle_timeout(self.now);
+            assert!(self.host.poll_timeout().is_none_or(|next| next > self.now), "it spins");
             let commands = self.commands();
             if !commands.is_empty() {
                 return (self.now - began, commands);
