@@ -1,6 +1,10 @@
 //! Dialogues with virtual time.
 
 mod basics;
+mod blocks;
+mod grants;
+mod leases;
+mod resume;
 mod resync;
 mod transport;
 
