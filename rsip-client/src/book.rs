@@ -72,8 +72,13 @@ impl Book {
 
     /// A binding goes out of use.
     pub fn remove(&mut self, key: (ClientId, BindId)) -> Option<HostBinding> {
-        self.holders.retain(|_, holder| *holder != key);
-        self.bindings.remove(&key)
+        let binding = self.bindings.remove(&key)?;
+        for port in binding.ports.iter() {
+            if self.holders.get(&port) == Some(&key) {
+                self.holders.remove(&port);
+            }
+        }
+        Some(binding)
     }
 
     /// A binding has another name now.

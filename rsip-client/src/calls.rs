@@ -9,6 +9,7 @@ use rsip_sys::netlink::Netlink;
 use rsip_sys::netns;
 use rsip_sys::rundir::{CONTROL_SOCKET, RunDir as HeldRunDir, RunDirError};
 
+use crate::agent::failure::failure;
 use crate::agent::start::{PROGRAM, require_capabilities, run_directory};
 use crate::cli::{Ports, RunDir};
 use crate::control::{PortAnswer, PortOutcome, Request, Response};
@@ -141,9 +142,7 @@ fn recover(directory: &Path) -> anyhow::Result<()> {
         let state = recovery::load(run_dir.path(), cookie)?;
         match &state {
             Some(state) => recovery::undo(state, &netlink, run_dir.path()).await?,
-            None => tunnel::remove_leftovers(&netlink, None)
-                .await
-                .map_err(|error| crate::agent::failure(error.into()))?,
+            None => tunnel::remove_leftovers(&netlink, None).await.map_err(|error| failure(error.into()))?,
         }
         anyhow::Ok(state)
     })?;

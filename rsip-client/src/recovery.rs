@@ -11,8 +11,7 @@ use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::Netlink;
 use tokio::sync::mpsc;
 
-use crate::agent::effects::EffectError;
-use crate::agent::failure;
+use crate::agent::failure::{EffectError, failure};
 use crate::ports;
 use crate::state::State;
 use crate::transport::{Transport, TransportEvent};

@@ -14,61 +14,23 @@ use rsip_proto::host::{BindingKind, HostBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::wire::TunnelType;
 use rsip_sys::cgroup::Cgroup;
-use rsip_sys::netlink::{Netlink, NetlinkError, Prefix};
+use rsip_sys::netlink::{Netlink, Prefix};
 use rsip_sys::rundir::RunDirError;
-use rsip_sys::sysctl::SysctlError;
 use rsip_sys::tc::Method;
 
+use super::failure::EffectError;
 use crate::book::Book;
-use crate::hooks::HooksError;
 use crate::hooks::ebpf::{EbpfHooks, address_word};
 use crate::hooks::wait::Way;
 use crate::ports;
 use crate::state::{Registration, State};
-use crate::tunnel::path::{self, Path, PathError};
-use crate::tunnel::{Tunnel, TunnelError, local};
+use crate::tunnel::path::{self, Path};
+use crate::tunnel::{Tunnel, local};
 use crate::usage::diag::Snapshot;
 
 /// Poll so long in the hook before each restart of a system call: most answers of a near gateway come within it, and
 /// the restarts stay few.
 const PARK_POLL: Duration = Duration::from_micros(50);
-
-/// Why a binding cannot be taken into use.
-#[derive(Debug, thiserror::Error)]
-pub enum EffectError {
-    /// Its tunnel type.
-    #[error("the gateway wants a {0} tunnel, this agent has IP-IP only")]
-    TunnelType(TunnelType),
-    /// Its address.
-    #[error("the gateway leased {new}, but {old} is in use: this agent uses one address at a time")]
-    OtherAddress {
-        /// In use.
-        old: Ipv4Addr,
-        /// Leased now.
-        new: Ipv4Addr,
-    },
-    /// Its address is one that the host has elsewhere.
-    #[error("the gateway leased {0}, which an interface of this host has already")]
-    AddressTaken(Ipv4Addr),
-    /// Hooks.
-    #[error(transparent)]
-    Hooks(#[from] HooksError),
-    /// Tunnel, routes.
-    #[error(transparent)]
-    Tunnel(#[from] TunnelError),
-    /// Addresses, routes.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// Port range.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
-    /// `state.json`.
-    #[error(transparent)]
-    State(#[from] RunDirError),
-    /// The way to the gateway is gone.
-    #[error(transparent)]
-    Path(#[from] PathError),
-}
 
 /// The host's side of things.
 #[derive(Debug)]
@@ -324,12 +286,23 @@ impl Effects {
             tunnel.repair(&self.netlink).await?;
         }
         let found = path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?;
-        if found.source != self.path.source && found.interface.index == self.path.interface.index {
-            tracing::info!(from = %self.path.source, to = %found.source, "the private address changed");
-            self.path = found;
-            self.write_config()?;
+        let (old, new) = (&self.path, &found);
+        if (old.source, old.interface.index, old.interface.mtu)
+            == (new.source, new.interface.index, new.interface.mtu)
+        {
+            return Ok(());
         }
-        Ok(())
+        tracing::info!(
+            interface = new.interface.name, address = %new.source, mtu = new.interface.mtu,
+            "the gateway is reached another way"
+        );
+        self.state.private_interface = Some(new.interface.name.clone());
+        self.store()?;
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.move_to(&self.netlink, &mut self.hooks, &found, self.forced).await?;
+        }
+        self.path = found;
+        self.write_config()
     }
 
     async fn refresh_local(&mut self) -> Result<(), EffectError> {

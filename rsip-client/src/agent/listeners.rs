@@ -42,6 +42,11 @@ impl Listeners {
         wanted
     }
 
+    /// A port that an earlier run of the agent kept is leased: it is kept on.
+    pub(super) fn take_over(&mut self, port: u16) {
+        self.ports.insert(port);
+    }
+
     /// A port is leased.
     pub(super) fn granted(&mut self, port: u16, address: Option<Ipv4Addr>) {
         let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);

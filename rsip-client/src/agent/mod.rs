@@ -18,22 +18,23 @@
 //! 5. the host's network changed;
 //! 6. time: what is due now is not late a moment later.
 
+mod commands;
 pub mod effects;
+pub mod failure;
+mod life;
 mod listeners;
+mod release;
 mod report;
 pub mod start;
 mod trouble;
 mod wants;
 
-pub use self::trouble::failure;
+use self::failure::failure;
 
 use std::time::{Duration, Instant};
 
 use rsip_ebpf_common::host::{EVENT_CONTINUE, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, Event};
-use rsip_proto::host::{
-    BindingKind, GatewayState, Host, HostBinding, HostCommand, HostTransport, InstallFailed,
-    RegistrationChange, WithdrawReason,
-};
+use rsip_proto::host::{BindingKind, Host, HostTransport};
 use rsip_sys::control::{Call, Reply};
 use rsip_sys::netlink::Watch;
 use tokio::signal::unix::Signal;
@@ -44,9 +45,9 @@ use self::listeners::Listeners;
 use self::trouble::Trouble;
 use self::wants::Wants;
 use crate::control::{PortOutcome, Request, Response};
-use crate::hooks::{HooksError, PortTable as _};
+use crate::hooks::HooksError;
 use crate::transport::{Numbered, Transport, TransportEvent};
-use crate::usage::{Action, Usage};
+use crate::usage::Usage;
 
 /// How often is looked for what no event told.
 const TICK: Duration = Duration::from_secs(1);
@@ -114,6 +115,8 @@ pub struct Agent {
     tick: Instant,
     network_changed: Option<Instant>,
     resumed: bool,
+    /// The operator knows that the gateway cannot be reached.
+    unreachable_told: bool,
     done: bool,
 }
 
@@ -223,6 +226,7 @@ impl Agent {
             }
             TransportEvent::Message(message) => {
                 tracing::trace!(?message, "from the gateway");
+                self.trouble.heard(&message.body);
                 self.host.handle_message(message, now);
             }
             TransportEvent::Garbage(error) => {
@@ -301,175 +305,6 @@ impl Agent {
         });
         Response::Ports(answers.collect())
     }
-
-    /// Carries out what the state machine wants, until it wants nothing more.
-    async fn carry_out(&mut self) {
-        loop {
-            // Kept before any of it is done: after a crash it must be known what may hold at the gateway.
-            if let Err(error) = self.effects.keep(&self.host.saved()) {
-                tracing::error!(error = %describe(&error), "cannot keep the state");
-            }
-            let Some(command) = self.host.next_command() else { return };
-            self.carry_out_one(command, Instant::now()).await;
-        }
-    }
-
-    async fn carry_out_one(&mut self, command: HostCommand, now: Instant) {
-        match command {
-            HostCommand::Connect => {
-                self.transports += 1;
-                self.transport = Some(Transport::open(
-                    self.settings.transport,
-                    self.settings.gateway,
-                    self.transports,
-                    self.to_agent.clone(),
-                ));
-            }
-            HostCommand::Disconnect => self.transport = None,
-            HostCommand::Send(message) => {
-                tracing::trace!(?message, "to the gateway");
-                if let Some(transport) = &self.transport {
-                    transport.send(&message);
-                }
-            }
-            HostCommand::Publish { op, binding } => {
-                let outcome = self.publish(binding, now).await;
-                self.host.handle_done(op, outcome, Instant::now());
-            }
-            HostCommand::Renamed { old, binding } => {
-                tracing::info!(bind_id = %binding.bind_id, ports = %binding.ports, "leased again");
-                self.effects.book.rename(old, binding);
-            }
-            HostCommand::Withdraw { binding, reason } => self.withdraw(&binding, reason, now).await,
-            HostCommand::Verdict { port, outcome } => self.verdict(port, outcome, now),
-            HostCommand::Registration(change) => self.registration_changed(change, now).await,
-            HostCommand::Stopped => self.done = true,
-        }
-    }
-
-    async fn publish(&mut self, binding: HostBinding, now: Instant) -> Result<(), InstallFailed> {
-        let (kind, ports) = (binding.kind, binding.ports.clone());
-        let was_active = self.effects.is_active();
-        tracing::info!(bind_id = %binding.bind_id, address = %binding.address, %ports, ?kind, "leased");
-        if let Err(error) = self.effects.publish(binding).await {
-            tracing::error!(%ports, error = %describe(&error), "cannot take the lease into use");
-            if let Stage::Starting { .. } = self.stage {
-                self.stop(now, Some(trouble::failure(error)));
-            }
-            return Err(InstallFailed);
-        }
-        for port in ports.iter().filter(|_| kind == BindingKind::Listen) {
-            self.usage.track(port, now);
-        }
-        if !was_active && self.resumed {
-            self.adopt(now);
-        }
-        Ok(())
-    }
-
-    async fn withdraw(&mut self, binding: &HostBinding, reason: WithdrawReason, now: Instant) {
-        tracing::info!(bind_id = %binding.bind_id, ports = %binding.ports, ?reason, "no longer leased");
-        let lost: Vec<u16> = match (binding.kind, reason) {
-            (BindingKind::Listen, WithdrawReason::Lost) => {
-                binding.ports.iter().filter(|port| self.is_used(*port)).collect()
-            }
-            _ => Vec::new(),
-        };
-        for port in binding.ports.iter() {
-            self.usage.forget(port);
-        }
-        if let Err(error) = self.effects.withdraw((binding.client_id, binding.bind_id)).await {
-            tracing::error!(ports = %binding.ports, error = %describe(&error), "cannot take the lease out of use");
-        }
-        for port in lost {
-            tracing::warn!(port, "a program still serves a port that somebody else may hold now");
-            self.wants.seek(port, now);
-        }
-    }
-
-    async fn registration_changed(&mut self, change: RegistrationChange, now: Instant) {
-        match change {
-            RegistrationChange::Registered(client_id) => {
-                tracing::info!(%client_id, gateway = %self.settings.gateway, "registered");
-                self.trouble.clear();
-                if self.settings.block == 0
-                    && let Err(error) = self.effects.activate().await
-                {
-                    self.stop(now, Some(trouble::failure(error)));
-                }
-            }
-            RegistrationChange::Refused(error) => {
-                tracing::warn!(%error, "the gateway refuses the registration");
-                self.trouble.refused(error);
-            }
-            RegistrationChange::Unreachable => {
-                tracing::warn!(gateway = %self.settings.gateway, "the gateway cannot be reached");
-            }
-            RegistrationChange::Lost => tracing::warn!("the gateway lost the registration"),
-        }
-    }
-
-    /// Whether the start has succeeded, or failed.
-    fn check_start(&mut self) {
-        let Stage::Starting { until } = self.stage else { return };
-        let now = Instant::now();
-        let view = self.host.view(now);
-        let registered = view.gateway == GatewayState::Registered;
-        let has_block = self.settings.block == 0 || !self.effects.book.block_ports().is_empty();
-        if registered && has_block && self.effects.is_active() {
-            self.stage = Stage::Running;
-            self.announce(&view);
-            for port in self.listeners.begin(&self.settings.listen) {
-                self.host.listen(port, now);
-            }
-            return;
-        }
-        if registered
-            && let Some(error) = view
-                .pending
-                .iter()
-                .find(|pending| pending.kind == BindingKind::Block && pending.retry_in.is_some())
-                .and_then(|pending| pending.refused)
-        {
-            self.trouble.no_block(error);
-        }
-        let Some(until) = until else { return };
-        if self.trouble.is_final() || now >= until {
-            let failure = self.trouble.start_failure(self.settings.gateway, self.settings.start_timeout);
-            self.stop(now, Some(failure));
-        }
-    }
-
-    /// Begins to leave: programs go on as if there were no agent, the gateway is told.
-    fn stop(&mut self, now: Instant, failure: Option<anyhow::Error>) {
-        if let Stage::Stopping { .. } = self.stage {
-            return;
-        }
-        tracing::info!("stopping");
-        self.stage = Stage::Stopping { failure, callers: Vec::new() };
-        self.effects.open_wide();
-        self.host.shutdown(now);
-    }
-
-    async fn finish(self) -> anyhow::Result<()> {
-        let Stage::Stopping { failure, callers } = self.stage else { return Ok(()) };
-        // A start that failed after a crash leaves the registration for the next one.
-        let keep = failure.is_some() && self.resumed;
-        let undone = self.effects.undo(keep).await.map_err(|error| {
-            trouble::failure(error).context("cannot restore the host; run `rsip-client down` to try again")
-        });
-        for caller in callers {
-            let answer = match &undone {
-                Ok(()) => Ok(Response::Done),
-                Err(error) => Err(format!("{error:#}")),
-            };
-            caller.answer(answer);
-        }
-        match failure {
-            Some(failure) => Err(failure),
-            None => undone,
-        }
-    }
 }
 
 /// An error with its causes, on one line.
@@ -501,44 +336,5 @@ fn continue_process(tgid: u32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     if let Err(errno) = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT) {
         tracing::warn!(%pid, %errno, "cannot continue a waiting program");
-    }
-}
-
-impl Agent {
-    fn look_at_usage(&mut self, now: Instant) {
-        let counted: Vec<(u16, bool)> = self
-            .usage
-            .ports()
-            .map(|port| (port, self.effects.hooks.uses(port).is_ok_and(|uses| uses > 0)))
-            .collect();
-        // The kernel's tables are asked only when the programs' own count does not settle it.
-        let sockets = if counted.iter().any(|(_, used)| !used) {
-            match self.effects.sockets() {
-                Some(sockets) => sockets,
-                None => return self.usage.postpone(now),
-            }
-        } else {
-            std::collections::BTreeMap::new()
-        };
-        let used: std::collections::BTreeSet<u16> = counted
-            .into_iter()
-            .filter(|(port, used)| *used || sockets.contains_key(port))
-            .map(|(port, _)| port)
-            .collect();
-        for action in self.usage.observe(now, |port| used.contains(&port)) {
-            let book = &self.effects.book;
-            let outcome = match action {
-                Action::Close(port) => book.close(&mut self.effects.hooks, [port]),
-                Action::Reopen(port) => book.open(&mut self.effects.hooks, [port]),
-                Action::Release(port) => {
-                    tracing::info!(port, "nobody uses it any more");
-                    self.host.release_port(port, now);
-                    Ok(())
-                }
-            };
-            if let Err(error) = outcome {
-                tracing::error!(error = %describe(&error), ?action, "the port table is not written");
-            }
-        }
     }
 }

@@ -19,10 +19,11 @@ use rsip_sys::{control, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::effects::{EffectError, Effects, Parts};
+use super::effects::{Effects, Parts};
+use super::failure::{self, EffectError};
 use super::listeners::Listeners;
 use super::report::transport_name;
-use super::trouble::{self, Trouble};
+use super::trouble::Trouble;
 use super::wants::Wants;
 use super::{Agent, Settings, Stage};
 use crate::book::Book;
@@ -70,7 +71,7 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     let forced = Method::forced().map_err(|e| Failure::new(ExitCode::Usage, e.to_string()))?;
     let netlink = Netlink::open().map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
     let Some(path) = find_path(&netlink, &arguments, &mut signals).await? else { return Ok(()) };
-    let hooks = EbpfHooks::load(arguments.wait).map_err(|error| trouble::hooks_failure(&error))?;
+    let hooks = EbpfHooks::load(arguments.wait).map_err(|error| failure::hooks_failure(&error))?;
     let waiting = hooks.waiting_way();
     tracing::info!(way = %waiting.way, why = waiting.why, "binds wait");
 
@@ -136,6 +137,7 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
         tick: now,
         network_changed: None,
         resumed,
+        unreachable_told: false,
         done: false,
     };
     let outcome = agent.run().await;
@@ -231,7 +233,7 @@ async fn find_path(
                 | PathError::Netlink(NetlinkError::NoSuchInterface(_))
         );
         if !arguments.persist || !may_come {
-            return Err(trouble::path_failure(error));
+            return Err(failure::path_failure(error));
         }
         if !told {
             tracing::warn!(%error, "waiting for the network");
@@ -257,7 +259,7 @@ async fn previous_state(
     let state = recovery::load(directory, netns_cookie)?;
     let private = state.as_ref().and_then(|state| state.private_interface.as_deref());
     let cleaned = tunnel::remove_leftovers(netlink, private).await;
-    cleaned.map_err(|error: TunnelError| trouble::failure(EffectError::Tunnel(error)))?;
+    cleaned.map_err(|error: TunnelError| failure::failure(EffectError::Tunnel(error)))?;
     match state {
         Some(state) if state.gateway == gateway => {
             tracing::info!("going on where the last agent ended");

@@ -4,17 +4,10 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use rsip_proto::wire::{ErrorCode, ParseError};
+use rsip_proto::wire::{Body, ErrorCode, ParseError};
 use rsip_sys::exit::{ExitCode, Failure};
-use rsip_sys::netlink::NetlinkError;
-use rsip_sys::tc::EbpfError;
 
-use super::effects::EffectError;
-use crate::hooks::HooksError;
 use crate::transport::TransportError;
-use crate::tunnel::TunnelError;
-use crate::tunnel::device::DeviceError;
-use crate::tunnel::path::PathError;
 
 /// What was heard last while the gateway could not be used. What says more outweighs what says less.
 #[derive(Debug, Default)]
@@ -51,6 +44,24 @@ impl Trouble {
     pub(super) fn garbage(&mut self, error: &ParseError) {
         if !self.has_spoken() {
             self.found = Some(Found::NotRsip(error.to_string()));
+        }
+    }
+
+    /// A gateway never asks for anything: whoever does is an echo, or another host.
+    pub(super) fn heard(&mut self, body: &Body) {
+        let is_request = matches!(
+            body,
+            Body::RegisterRequest
+                | Body::DeRegisterRequest { .. }
+                | Body::AssignRequestRsaIp(_)
+                | Body::AssignRequestRsapIp(_)
+                | Body::ExtendRequest { .. }
+                | Body::FreeRequest { .. }
+                | Body::QueryRequest { .. }
+                | Body::ListenRequest(_)
+        );
+        if is_request && !self.has_spoken() {
+            self.found = Some(Found::NotRsip("it sends requests, not answers".to_owned()));
         }
     }
 
@@ -115,84 +126,4 @@ impl Trouble {
         }
         .into()
     }
-}
-
-/// The exit code and the hint for what this host cannot do.
-pub fn failure(error: EffectError) -> anyhow::Error {
-    let line = super::describe(&error);
-    match error {
-        EffectError::TunnelType(_) | EffectError::OtherAddress { .. } | EffectError::AddressTaken(_) => {
-            Failure::new(ExitCode::Refused, "lease").why(line).hint("see the gateway's POOL and TUNNEL")
-        }
-        EffectError::Hooks(error) => return hooks_failure(&error),
-        EffectError::Tunnel(TunnelError::Device(DeviceError::Foreign)) => {
-            Failure::new(ExitCode::Failure, line).hint("rename or remove it")
-        }
-        EffectError::Tunnel(TunnelError::Device(DeviceError::Open(_) | DeviceError::Create(_))) => {
-            Failure::new(ExitCode::Missing, line)
-                .hint("the kernel needs CONFIG_TUN, and /dev/net/tun must exist")
-        }
-        EffectError::Tunnel(TunnelError::Ebpf(error)) => return ebpf_failure(&error),
-        EffectError::Tunnel(TunnelError::Netlink(_) | TunnelError::Device(DeviceError::Netlink(_)))
-        | EffectError::Netlink(_)
-        | EffectError::State(_) => Failure::new(ExitCode::Failure, line),
-        EffectError::Sysctl(_) => Failure::new(ExitCode::Failure, line)
-            .hint("leased ports must not lie below net.ipv4.ip_unprivileged_port_start"),
-        EffectError::Path(error) => return path_failure(error),
-    }
-    .into()
-}
-
-/// The same for the hooks.
-pub(super) fn hooks_failure(error: &HooksError) -> anyhow::Error {
-    match error {
-        HooksError::Ebpf(error) => ebpf_failure(error),
-        HooksError::CannotPark(_) => {
-            Failure::new(ExitCode::Missing, error.to_string()).hint("use --wait auto or --wait poll").into()
-        }
-        HooksError::Map { .. } | HooksError::Events(_) => {
-            Failure::new(ExitCode::Failure, super::describe(error)).into()
-        }
-    }
-}
-
-fn ebpf_failure(error: &EbpfError) -> anyhow::Error {
-    let line = super::describe(error);
-    // The verifier's log fills pages; the debug log has it.
-    tracing::debug!(%line, "eBPF");
-    let short: String = line.chars().take(300).collect();
-    match error {
-        EbpfError::NotBuilt | EbpfError::Missing { .. } => Failure::new(ExitCode::Missing, short),
-        EbpfError::Method(_) => Failure::new(ExitCode::Usage, short),
-        EbpfError::Netlink(_) => Failure::new(ExitCode::Failure, short),
-        EbpfError::Load(_) | EbpfError::Program { .. } | EbpfError::Attach { .. } => {
-            Failure::new(ExitCode::Missing, short).hint(
-                "needs Linux 5.18 or later with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF and CONFIG_NET_CLS_BPF",
-            )
-        }
-    }
-    .into()
-}
-
-/// The same for the way to the gateway.
-pub(super) fn path_failure(error: PathError) -> anyhow::Error {
-    let line = super::describe(&error);
-    match error {
-        PathError::Netlink(NetlinkError::NoSuchInterface(_)) => {
-            Failure::new(ExitCode::Config, line).hint("see `ip link` for the names")
-        }
-        PathError::Netlink(_) => Failure::new(ExitCode::Failure, line),
-        PathError::NoRoute(_) | PathError::DeadEnd(_) => {
-            Failure::new(ExitCode::Unreachable, line).hint("check --gateway, and `ip route get` for it")
-        }
-        PathError::OwnAddress(_) => Failure::new(ExitCode::Unreachable, line)
-            .hint("give the gateway's own private address with --gateway"),
-        PathError::OtherInterface { .. } => {
-            Failure::new(ExitCode::Unreachable, line).hint("check --gateway and --interface")
-        }
-        PathError::Down(_) => {
-            Failure::new(ExitCode::Failure, line).hint("bring it up first: `ip link set IF up`")
-        }
-    }
-    .into()
 }

@@ -167,31 +167,32 @@ impl EbpfHooks {
         while self.links.pop().is_some() {}
     }
 
-    /// Puts the two tunnel programs where they belong.
+    /// Puts the program that encapsulates on the tunnel device.
     ///
     /// # Errors
     ///
-    /// The kernel refuses; nothing is attached then.
-    pub async fn attach_tunnel(
+    /// The kernel refuses.
+    pub async fn attach_outward(
         &mut self,
         netlink: &Netlink,
         tunnel: &Link,
+        forced: Option<Method>,
+    ) -> Result<Attachment, EbpfError> {
+        tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_OUT, tunnel, Direction::Egress, forced).await
+    }
+
+    /// Puts the program that decapsulates on the private interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub async fn attach_inward(
+        &mut self,
+        netlink: &Netlink,
         private: &Link,
         forced: Option<Method>,
-    ) -> Result<[Attachment; 2], EbpfError> {
-        let out =
-            tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_OUT, tunnel, Direction::Egress, forced)
-                .await?;
-        let attached =
-            tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_IN, private, Direction::Ingress, forced)
-                .await;
-        match attached {
-            Ok(inward) => Ok([out, inward]),
-            Err(error) => {
-                out.detach(netlink).await?;
-                Err(error)
-            }
-        }
+    ) -> Result<Attachment, EbpfError> {
+        tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_IN, private, Direction::Ingress, forced).await
     }
 
     /// Makes `LOCAL` say exactly this. What is to be added comes before what is to be removed.

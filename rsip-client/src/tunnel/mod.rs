@@ -48,7 +48,8 @@ pub enum TunnelError {
 #[derive(Debug)]
 pub struct Tunnel {
     device: Device,
-    programs: [Attachment; 2],
+    outward: Attachment,
+    inward: Attachment,
     endpoints: BTreeSet<Ipv4Addr>,
     public: Option<Ipv4Addr>,
 }
@@ -66,10 +67,16 @@ impl Tunnel {
         endpoint: Ipv4Addr,
         forced: Option<Method>,
     ) -> Result<Self, TunnelError> {
-        let mtu = path.interface.mtu.saturating_sub(OVERHEAD).max(MIN_MTU);
-        let device = Device::create(netlink, mtu).await?;
-        let programs = hooks.attach_tunnel(netlink, &device.link, &path.interface, forced).await?;
-        Ok(Self { device, programs, endpoints: [endpoint].into(), public: None })
+        let device = Device::create(netlink, inner_mtu(path)).await?;
+        let outward = hooks.attach_outward(netlink, &device.link, forced).await?;
+        let inward = match hooks.attach_inward(netlink, &path.interface, forced).await {
+            Ok(inward) => inward,
+            Err(error) => {
+                outward.detach(netlink).await?;
+                return Err(error.into());
+            }
+        };
+        Ok(Self { device, outward, inward, endpoints: [endpoint].into(), public: None })
     }
 
     /// The device.
@@ -78,9 +85,8 @@ impl Tunnel {
     }
 
     /// How the programs are held.
-    pub fn method(&self) -> Method {
-        let [out, _] = &self.programs;
-        out.method()
+    pub const fn method(&self) -> Method {
+        self.inward.method()
     }
 
     /// The leased address.
@@ -107,6 +113,28 @@ impl Tunnel {
         self.repair(netlink).await
     }
 
+    /// The gateway is reached another way now: over another interface (or the same one, made anew), or one with another
+    /// MTU.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; the next call tries again.
+    pub async fn move_to(
+        &mut self,
+        netlink: &Netlink,
+        hooks: &mut EbpfHooks,
+        path: &Path,
+        forced: Option<Method>,
+    ) -> Result<(), TunnelError> {
+        netlink.set_up(self.device.link.index, Some(inner_mtu(path))).await?;
+        self.device.link = netlink.link_by_index(self.device.link.index).await?;
+        if self.inward.interface().index != path.interface.index {
+            let inward = hooks.attach_inward(netlink, &path.interface, forced).await?;
+            std::mem::replace(&mut self.inward, inward).detach(netlink).await?;
+        }
+        Ok(())
+    }
+
     /// Puts back what somebody else removed.
     ///
     /// # Errors
@@ -129,7 +157,7 @@ impl Tunnel {
     /// The first that the kernel gave.
     pub async fn destroy(self, netlink: &Netlink) -> Result<(), TunnelError> {
         let mut outcome = routing::remove(netlink).await.map_err(TunnelError::from);
-        for program in self.programs {
+        for program in [self.inward, self.outward] {
             outcome = outcome.and(program.detach(netlink).await.map_err(TunnelError::from));
         }
         drop(self.device);
@@ -139,6 +167,11 @@ impl Tunnel {
     const fn address(&self, public: Ipv4Addr) -> InterfaceAddress {
         InterfaceAddress { index: self.device.link.index, address: public, prefix_length: 32 }
     }
+}
+
+/// What an inner packet may have.
+fn inner_mtu(path: &Path) -> u32 {
+    path.interface.mtu.saturating_sub(OVERHEAD).max(MIN_MTU)
 }
 
 /// Removes what a dead agent may have left: its rules and, on the private interface, the filter of a kernel without tcx

@@ -4,6 +4,7 @@ use rsip_sys::netlink::{MAIN_TABLE, Prefix, Route, RouteKind, Rule};
 
 use super::path::PathError;
 use super::*;
+use crate::hooks::wait::Wish;
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const OTHER_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
@@ -176,5 +177,103 @@ fn finds_the_way_to_the_gateway_or_says_what_is_wrong() {
         let lan = netlink.link("lan").await.expect("there").index;
         netlink.delete_route(default_route(lan)).await.expect("there");
         assert!(matches!(error(PEER, None).await, PathError::NoRoute(_)));
+    });
+}
+
+/// What `tc` says about an interface: tcx links do not show there, filters and their queueing discipline do.
+fn tc(what: &str, interface: &str) -> String {
+    let arguments: &[&str] = match what {
+        "qdisc" => &["qdisc", "show", "dev", interface],
+        _ => &["filter", "show", "dev", interface, "ingress"],
+    };
+    let output = std::process::Command::new("tc").args(arguments).output().expect("iproute2 is installed");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+async fn tunnel(netlink: &Netlink, method: Method) -> Tunnel {
+    let mut hooks =
+        EbpfHooks::load(Wish::Poll).expect("`cargo xtask build-ebpf` was run before this crate was built");
+    let path = path::find(netlink, GATEWAY, None).await.expect("on the link");
+    let mut tunnel =
+        Tunnel::create(netlink, &mut hooks, &path, GATEWAY, Some(method)).await.expect("allowed");
+    tunnel.set_public(netlink, Some(PUBLIC)).await.expect("allowed");
+    tunnel
+}
+
+#[test]
+fn leaves_nothing_behind_whichever_way_its_programs_are_held() {
+    on_private_host(async |netlink| {
+        let before = (picture(&netlink).await, tc("qdisc", "lan"));
+        for method in [Method::Tcx, Method::Clsact] {
+            let tunnel = tunnel(&netlink, method).await;
+            assert_eq!(tunnel.method(), method);
+            assert_eq!(tc("filter", "lan").contains(programs::TUNNEL_IN), method == Method::Clsact);
+            assert_eq!(tunnel.link().mtu, 1480);
+            tunnel.destroy(&netlink).await.expect("allowed");
+            assert_eq!((picture(&netlink).await, tc("qdisc", "lan")), before, "{method}");
+        }
+    });
+}
+
+#[test]
+fn a_dead_agents_filter_is_removed_and_others_filters_stay() {
+    on_private_host(async |netlink| {
+        let qdisc = tc("qdisc", "lan");
+        // The kernel keeps the filter of a dead process; here its owner is forgotten instead.
+        let dead = tunnel(&netlink, Method::Clsact).await;
+        let Tunnel { device, outward, inward, .. } = dead;
+        std::mem::forget((outward, inward));
+        drop(device);
+        assert!(tc("filter", "lan").contains(programs::TUNNEL_IN));
+        remove_leftovers(&netlink, Some("lan")).await.expect("allowed");
+        assert_eq!(tc("qdisc", "lan"), qdisc, "the queueing discipline was only for us");
+
+        // Another program on the same interface, which is not among those that a dead agent leaves there.
+        let mut hooks = EbpfHooks::load(Wish::Poll).expect("the object is built");
+        let lan = netlink.link("lan").await.expect("there");
+        let foreign = hooks.attach_outward(&netlink, &lan, Some(Method::Clsact)).await.expect("allowed");
+        let with_foreign = tc("qdisc", "lan");
+        assert_ne!(with_foreign, qdisc);
+        let dead = tunnel(&netlink, Method::Clsact).await;
+        let Tunnel { device, outward, inward, .. } = dead;
+        std::mem::forget((outward, inward));
+        drop(device);
+        remove_leftovers(&netlink, Some("lan")).await.expect("allowed");
+        assert_eq!((tc("filter", "lan").as_str(), tc("qdisc", "lan")), ("", with_foreign));
+        foreign.detach(&netlink).await.expect("allowed");
+        assert_eq!(tc("qdisc", "lan"), qdisc);
+    });
+}
+
+#[test]
+fn follows_a_private_interface_that_is_made_anew() {
+    on_private_host(async |netlink| {
+        let mut hooks = EbpfHooks::load(Wish::Poll).expect("the object is built");
+        let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
+        let mut tunnel = Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, None).await.expect("allowed");
+        tunnel.set_public(&netlink, Some(PUBLIC)).await.expect("allowed");
+        netlink.delete_link(path.interface.index).await.expect("there");
+        netlink
+            .handle()
+            .link()
+            .add(rtnetlink::LinkVeth::new("lan", "peer").build())
+            .execute()
+            .await
+            .expect("veth is there");
+        let lan = netlink.link("lan").await.expect("there").index;
+        for name in ["lan", "peer"] {
+            let link = netlink.link(name).await.expect("there");
+            netlink.set_up(link.index, Some(1400)).await.expect("allowed");
+        }
+        let address = InterfaceAddress { index: lan, address: HOST, prefix_length: 24 };
+        netlink.add_address(address).await.expect("new");
+        let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
+        tunnel.move_to(&netlink, &mut hooks, &path, None).await.expect("allowed");
+        assert_eq!(tunnel.inward.interface().index, lan);
+        assert_eq!(tunnel.link().mtu, 1380);
+        tunnel.repair(&netlink).await.expect("allowed");
+        let route = netlink.route_to(PEER).await.expect("there is a way");
+        assert_eq!((route.interface, route.source), (Some(tunnel.link().index), Some(PUBLIC)));
+        tunnel.destroy(&netlink).await.expect("allowed");
     });
 }

@@ -1,0 +1,73 @@
+//! Beginning and end: whether the start succeeded, leaving the gateway, restoring the host.
+
+use std::time::Instant;
+
+use rsip_proto::host::{BindingKind, GatewayState};
+
+use super::{Agent, Stage, failure};
+use crate::control::Response;
+
+impl Agent {
+    /// Whether the start has succeeded, or failed.
+    pub(super) fn check_start(&mut self) {
+        let Stage::Starting { until } = self.stage else { return };
+        let now = Instant::now();
+        let view = self.host.view(now);
+        let registered = view.gateway == GatewayState::Registered;
+        let has_block = self.settings.block == 0 || !self.effects.book.block_ports().is_empty();
+        if registered && has_block && self.effects.is_active() {
+            self.stage = Stage::Running;
+            self.announce(&view);
+            for port in self.listeners.begin(&self.settings.listen) {
+                self.host.listen(port, now);
+            }
+            return;
+        }
+        if registered
+            && let Some(error) = view
+                .pending
+                .iter()
+                .find(|pending| pending.kind == BindingKind::Block && pending.retry_in.is_some())
+                .and_then(|pending| pending.refused)
+        {
+            self.trouble.no_block(error);
+        }
+        let Some(until) = until else { return };
+        if self.trouble.is_final() || now >= until {
+            let failure = self.trouble.start_failure(self.settings.gateway, self.settings.start_timeout);
+            self.stop(now, Some(failure));
+        }
+    }
+
+    /// Begins to leave: programs go on as if there were no agent, the gateway is told.
+    pub(super) fn stop(&mut self, now: Instant, failure: Option<anyhow::Error>) {
+        if let Stage::Stopping { .. } = self.stage {
+            return;
+        }
+        tracing::info!("stopping");
+        self.stage = Stage::Stopping { failure, callers: Vec::new() };
+        self.effects.open_wide();
+        self.host.shutdown(now);
+    }
+
+    /// Restores the host, and answers those who asked for it.
+    pub(super) async fn finish(self) -> anyhow::Result<()> {
+        let Stage::Stopping { failure: start_failure, callers } = self.stage else { return Ok(()) };
+        // A start that failed after a crash leaves the registration for the next one.
+        let keep = start_failure.is_some() && self.resumed;
+        let undone = self.effects.undo(keep).await.map_err(|error| {
+            failure(error).context("cannot restore the host; run `rsip-client down` to try again")
+        });
+        for caller in callers {
+            let answer = match &undone {
+                Ok(()) => Ok(Response::Done),
+                Err(error) => Err(format!("{error:#}")),
+            };
+            caller.answer(answer);
+        }
+        match start_failure {
+            Some(failure) => Err(failure),
+            None => undone,
+        }
+    }
+}
