@@ -66,9 +66,14 @@ pub mod programs {
 
 /// [`Config::wait`]: wait inside the hook only.
 pub const WAIT_POLL: u32 = 0;
-/// [`Config::wait`]: poll shortly, then restart the system call; the raw tracepoint program sends the signals.
+/// [`Config::wait`]: poll shortly, then restart the system call; the raw tracepoint program sends the signals. Where it is not
+/// attached the hook finds out, and polls instead.
 pub const WAIT_PARK_TRACEPOINT: u32 = 1;
 /// [`Config::wait`]: poll shortly, then restart the system call; the fexit program sends the signals.
+///
+/// The hook cannot know whether that program is attached: without it, bind() fails with errno 513. So it is attached before
+/// the hooks, and detached after them. The kernel keeps that order when it closes the descriptors of a killed process
+/// (last opened, first closed).
 pub const WAIT_PARK_FEXIT: u32 = 2;
 
 /// [`Config::flags`]: after the deadline let the bind through instead of refusing it.

@@ -64,8 +64,10 @@ pub struct EbpfHooks {
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
     events: AsyncFd<RingBuf<MapData>>,
-    waiting: Chosen,
+    // Fields are dropped in this order, and the hooks must go before who sends the signals for them: a bind that they want
+    // restarted would return to its program with ERESTARTNOINTR.
     links: Vec<(&'static str, FdLink)>,
+    waiting: Chosen,
     known_local: BTreeSet<Prefix>,
 }
 
