@@ -4,7 +4,10 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use rsip_lab::lab::agent::Agent;
 use rsip_lab::lab::apache::Apache;
+use rsip_lab::lab::probe::Probe;
 use rsip_lab::lab::system::{Options, System};
 use rsip_lab::lab::topology::{INTERNET, PUBLIC};
 use rsip_lab::lab::wait::{self, Look};
@@ -149,5 +152,70 @@ fn leases_of_a_host_that_is_gone_end_by_themselves() {
     let block = gateway::state(&system.lab).unwrap().block(Host::A);
     assert!(block.contains(&answer.peer.port()), "{} is not of {block:?}", answer.peer);
     drop(internet);
+    system.finish().unwrap();
+}
+
+#[test]
+fn both_may_be_killed_together() {
+    let mut system = System::up().unwrap();
+    let apache = Apache::shipped(&system.lab, Host::A).unwrap();
+    apache.start().unwrap();
+    system.gateway().unwrap().process.kill().unwrap();
+    system.agent(Host::A).unwrap().process.kill().unwrap();
+    system.start_gateway().unwrap();
+    system.start_agent(Host::A).unwrap();
+    page_comes(&system);
+    apache.stop().unwrap();
+    system.gateway_sees_listening(Host::A, &[]).unwrap();
+    system.finish().unwrap();
+}
+
+#[test]
+fn a_program_that_waits_when_a_daemon_is_killed_is_let_go() {
+    let mut system = System::up().unwrap();
+    for kill_agent in [true, false] {
+        system.gateway().unwrap().process.signal(Signal::SIGSTOP).unwrap();
+        let mut waiting =
+            Probe::start(&system.lab, system.lab.host(Host::A), &["bind", "0.0.0.0:5930"]).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(waiting.process.output(), "", "it waits");
+        if kill_agent {
+            system.agent(Host::A).unwrap().process.kill().unwrap();
+        } else {
+            system.gateway().unwrap().process.kill().unwrap();
+        }
+        // Without an agent the host is a plain host, and the port its own; without a gateway there is none to be had.
+        let bound = waiting.bound(Duration::from_secs(10)).unwrap();
+        bound.expect(if kill_agent { "ok" } else { "EADDRINUSE" }).unwrap();
+        drop(waiting);
+        if kill_agent {
+            system.gateway().unwrap().process.signal(Signal::SIGCONT).unwrap();
+            system.start_agent(Host::A).unwrap();
+        } else {
+            system.start_gateway().unwrap();
+        }
+    }
+    let all = |state: &gateway::State| Host::ALL.iter().all(|host| !state.block(*host).is_empty());
+    system.gateway_sees("both hosts again", Duration::from_secs(40), all).unwrap();
+    system.gateway_sees_listening(Host::A, &[]).unwrap();
+    system.finish().unwrap();
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_it_starts_leaves_what_the_next_start_can_handle() {
+    let mut system = System::new(Options::default()).unwrap();
+    for delay in [5, 20, 50, 100, 200, 400] {
+        system.start_gateway().unwrap();
+        let mut agent = Agent::launch(&system.lab, Host::A, &[]).unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        agent.process.kill().unwrap();
+        system.gateway().unwrap().process.kill().unwrap();
+    }
+    system.start_gateway().unwrap();
+    system.start_agent(Host::A).unwrap();
+    let apache = Apache::shipped(&system.lab, Host::A).unwrap();
+    apache.start().unwrap();
+    page_comes(&system);
+    apache.stop().unwrap();
     system.finish().unwrap();
 }

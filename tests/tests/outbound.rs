@@ -43,6 +43,7 @@ fn every_way_to_get_a_source_port_stays_within_the_lease() {
         &["--from", "0.0.0.0:0"],
         &["--from", "198.51.100.1:0"],
         &["--udp"],
+        &["--udp", "--connected"],
         &["--udp", "--from", "0.0.0.0:0"],
         &["--udp", "--from", "198.51.100.1:0"],
     ] {

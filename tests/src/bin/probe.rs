@@ -58,6 +58,12 @@ enum Verb {
         /// How often.
         #[arg(long, default_value_t = 1)]
         count: u32,
+        /// Connect the datagram socket first, so that ICMP errors reach it.
+        #[arg(long)]
+        connected: bool,
+        /// Length of a datagram.
+        #[arg(long, default_value_t = 9)]
+        size: usize,
         /// Wait until the server has ended the connection (one with `--close-first` does).
         #[arg(long)]
         to_end: bool,
@@ -142,10 +148,13 @@ fn run(verb: Verb) -> io::Result<bool> {
             let Some(fd) = bind_and_say(&socket, None)? else { return Ok(false) };
             if socket.udp { serve_datagrams(fd.into()) } else { serve_connections(fd.into(), close_first) }
         }
-        Verb::Ask { peer, udp, from, count, to_end } => {
+        Verb::Ask { peer, udp, from, count, connected, size, to_end } => {
             for _ in 0..count {
-                let answer =
-                    if udp { ask_datagram(peer, from)? } else { ask_connection(peer, from, to_end)? };
+                let answer = if udp {
+                    ask_datagram(peer, from, size, connected)?
+                } else {
+                    ask_connection(peer, from, to_end)?
+                };
                 say(&json!({ "result": "ok", "answer": answer }));
             }
             Ok(true)
@@ -235,7 +244,7 @@ fn answer(mut stream: TcpStream, peer: SocketAddr, close_first: bool) -> io::Res
 }
 
 fn serve_datagrams(socket: UdpSocket) -> io::Result<bool> {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 65_536];
     loop {
         let (_, peer) = socket.recv_from(&mut buffer)?;
         let text = format!("{} {}\n", plain(peer), plain(socket.local_addr()?));
@@ -265,14 +274,25 @@ fn ask_connection(peer: SocketAddr, from: Option<SocketAddr>, to_end: bool) -> i
     Ok(answer.trim_end().to_owned())
 }
 
-fn ask_datagram(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<String> {
-    // Without an address of its own the socket stays unbound until the first datagram leaves.
+fn ask_datagram(
+    peer: SocketAddr,
+    from: Option<SocketAddr>,
+    size: usize,
+    connected: bool,
+) -> io::Result<String> {
+    // Without an address of its own the socket stays unbound until it is connected or the first datagram leaves.
     let socket = socket2::Socket::new(Domain::for_address(peer), Type::DGRAM, None)?;
     if let Some(from) = from {
         socket.bind(&from.into())?;
     }
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.send_to(b"who am I?", &peer.into())?;
+    let question = vec![b'?'; size];
+    if connected {
+        socket.connect(&peer.into())?;
+        socket.send(&question)?;
+    } else {
+        socket.send_to(&question, &peer.into())?;
+    }
     let mut buffer = [0; 2048];
     let (length, answerer) = UdpSocket::from(socket).recv_from(&mut buffer)?;
     if answerer != peer {

@@ -316,9 +316,15 @@ fn remove_orphans() -> Result<()> {
 /// Waits until no other lab runs. The name is free again as soon as its holder ends, in whatever way.
 fn take_turn() -> Result<UnixListener> {
     let name = SocketAddr::from_abstract_name("rsip-lab").cannot(|| "name the lab's turn".into())?;
+    let mut told = false;
     let turn = wait::until("another lab to end", PATIENCE, || match UnixListener::bind_addr(&name) {
         Ok(turn) => Ok(Look::Ready(turn)),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(Look::NotYet("it runs".into())),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            if !std::mem::replace(&mut told, true) {
+                eprintln!("lab: another lab runs on this machine: waiting for it to end");
+            }
+            Ok(Look::NotYet("it runs".into()))
+        }
         Err(error) => Err(error).cannot(|| "take the lab's turn".into()),
     });
     turn.map_err(|error| match error {
