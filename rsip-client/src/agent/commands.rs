@@ -103,6 +103,7 @@ impl Agent {
         match change {
             RegistrationChange::Registered(client_id) => {
                 self.unreachable_told = false;
+                self.wants.seek_all(now);
                 tracing::info!(%client_id, gateway = %self.settings.gateway, "registered");
                 self.trouble.clear();
                 if self.settings.block == 0

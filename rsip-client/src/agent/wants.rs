@@ -32,6 +32,11 @@ impl Wants {
         self.sought.insert(port, when);
     }
 
+    /// The gateway is back: whatever programs serve without a lease is asked for with the next look.
+    pub(super) fn seek_all(&mut self, now: Instant) {
+        self.sought.values_mut().for_each(|when| *when = now);
+    }
+
     /// Ports that are asked for now.
     pub(super) fn asked(&self) -> impl Iterator<Item = u16> + '_ {
         self.asked.iter().copied()

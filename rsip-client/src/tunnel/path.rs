@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use rsip_sys::netlink::{Link, Netlink, NetlinkError, RouteKind};
 
+use super::device;
+
 /// The way to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -74,6 +76,10 @@ pub async fn find(netlink: &Netlink, gateway: Ipv4Addr, interface: Option<&str>)
         return Err(PathError::DeadEnd(gateway));
     };
     let found = netlink.link_by_index(index).await?;
+    if found.name == device::NAME {
+        // Nothing of the main table leads there any more, and our own rules for the rest do.
+        return Err(PathError::NoRoute(gateway));
+    }
     match named {
         Some(named) if named.index != found.index => {
             Err(PathError::OtherInterface { gateway, found: found.name, wanted: named.name })

@@ -253,6 +253,9 @@ fn follows_a_private_interface_that_is_made_anew() {
         let mut tunnel = Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, None).await.expect("allowed");
         tunnel.set_public(&netlink, Some(PUBLIC)).await.expect("allowed");
         netlink.delete_link(path.interface.index).await.expect("there");
+        // Our own rules lead everything that has no other way into the tunnel: that is no way to the gateway.
+        let error = path::find(&netlink, GATEWAY, None).await.expect_err("no way");
+        assert!(matches!(error, PathError::NoRoute(_)), "{error}");
         netlink
             .handle()
             .link()
