@@ -60,6 +60,11 @@ impl Lease {
         self.expires_at = after(since, time);
     }
 
+    /// The name under which the shell knows it.
+    pub(super) const fn name(&self) -> (ClientId, BindId) {
+        (self.binding.client_id, self.binding.bind_id)
+    }
+
     /// More than three quarters are over.
     pub(super) fn is_urgent(&self, now: Instant) -> bool {
         self.expires_at.saturating_duration_since(now) < self.time / 4
@@ -198,9 +203,14 @@ impl Slot {
     /// The name under which it was held, while it is asked for again.
     pub(super) const fn renewing(&self) -> Option<(ClientId, BindId)> {
         match &self.state {
-            State::InUse { lease, lost: true } => Some((lease.binding.client_id, lease.binding.bind_id)),
+            State::InUse { lease, lost: true } => Some(lease.name()),
             _ => None,
         }
+    }
+
+    /// The gateway does not hold any more what the shell has in use.
+    pub(super) const fn is_lost(&self) -> bool {
+        matches!(self.state, State::InUse { lost: true, .. } | State::Installing { fate: Fate::Renew, .. })
     }
 
     /// Notes what is held, so that exactly this is asked for again.

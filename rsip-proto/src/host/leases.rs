@@ -6,7 +6,7 @@ use crate::host::binding::{Fate, Lease, Slot, SlotId, State};
 use crate::host::grant::usable;
 use crate::host::retransmit::after;
 use crate::host::{DenyReason, Host, HostBinding, HostCommand, InstallFailed, WithdrawReason};
-use crate::ids::{BindId, OpId};
+use crate::ids::{BindId, ClientId, OpId};
 use crate::wire::Body;
 use crate::wire::message::PortBinding;
 
@@ -63,37 +63,15 @@ impl Host {
         since: Instant,
         now: Instant,
     ) {
-        let asked = match request {
-            Body::ListenRequest(asked) => Some((&asked.local_address, &asked.local_ports)),
-            Body::AssignRequestRsapIp(asked) => Some((&asked.local_address, &asked.local_ports)),
-            _ => None,
-        };
-        let usable = asked
-            .zip(self.client_id())
-            .filter(|_| fits && self.table.by_bind_id(grant.bind_id).is_none())
-            .and_then(|((address, ports), client)| {
-                usable(client, address, ports, grant).map(|it| (client, it))
-            });
-        let time = Duration::from_secs(grant.lease_time.into());
-        let Some((slot, (client_id, usable))) =
-            self.table.get(id).zip(usable).filter(|_| after(since, time) > now)
-        else {
+        let lease = self.accept(id, request, grant, since).filter(|lease| fits && lease.expires_at > now);
+        let Some((slot, lease)) = self.table.get(id).zip(lease) else {
             self.unusable(id, grant.bind_id, now);
             return;
         };
-        let binding = HostBinding {
-            kind: slot.kind(),
-            client_id,
-            bind_id: grant.bind_id,
-            address: usable.address,
-            ports: usable.ports,
-            tunnel: usable.tunnel,
-            tunnel_endpoint: usable.tunnel_endpoint,
-        };
-        let lease = Lease::new(binding, time, since);
-        let wanted = slot.wanted();
-        let (old, asking) = (slot.renewing(), matches!(slot.state, State::Asking));
-        self.prolong(time, lease.expires_at);
+        let (old, wanted) = (slot.renewing(), slot.wanted());
+        let asking = matches!(slot.state, State::Asking);
+        self.prolong(lease.time, lease.expires_at);
+        self.clear_name(id, lease.name());
         match old {
             Some(old) => {
                 self.commands.push_back(HostCommand::Renamed { old, binding: lease.binding.clone() });
@@ -106,6 +84,60 @@ impl Host {
             None if asking && wanted => self.install(id, lease),
             None if asking => self.give_back_unused(id, lease),
             None => self.unusable(id, grant.bind_id, now),
+        }
+    }
+
+    /// The lease in a grant, if this host can use it.
+    fn accept(&self, id: SlotId, request: &Body, grant: &PortBinding, since: Instant) -> Option<Lease> {
+        let (address, ports) = match request {
+            Body::ListenRequest(asked) => (&asked.local_address, &asked.local_ports),
+            Body::AssignRequestRsapIp(asked) => (&asked.local_address, &asked.local_ports),
+            _ => return None,
+        };
+        let client_id = self.client_id()?;
+        let usable = usable(client_id, address, ports, grant)?;
+        let name = (client_id, grant.bind_id);
+        let taken = self.table.by_bind_id(grant.bind_id).is_some()
+            || self.table.published_as(name, id).is_some_and(|other| self.is_installing(other));
+        if taken {
+            return None;
+        }
+        let binding = HostBinding {
+            kind: self.table.get(id)?.kind(),
+            client_id,
+            bind_id: grant.bind_id,
+            address: usable.address,
+            ports: usable.ports,
+            tunnel: usable.tunnel,
+            tunnel_endpoint: usable.tunnel_endpoint,
+        };
+        Some(Lease::new(binding, Duration::from_secs(grant.lease_time.into()), since))
+    }
+
+    fn is_installing(&self, id: SlotId) -> bool {
+        self.table.get(id).is_some_and(|slot| matches!(slot.state, State::Installing { .. }))
+    }
+
+    /// Two bindings in use never have one name: what was lost under a name that a restarted gateway gives again gets
+    /// another one, of no meaning to the gateway, until it is granted again.
+    fn clear_name(&mut self, except: SlotId, name: (ClientId, BindId)) {
+        let Some(other) = self.table.published_as(name, except) else { return };
+        let (client_id, _) = name;
+        let taken = |bind_id: BindId| {
+            self.table
+                .iter()
+                .any(|(_, slot)| slot.lease().is_some_and(|it| it.name() == (client_id, bind_id)))
+        };
+        let Some(free) = (0..=u32::MAX).rev().map(BindId).find(|bind_id| !taken(*bind_id)) else { return };
+        let renamed = self.table.change(other, |slot| match &mut slot.state {
+            State::InUse { lease, lost: true } => {
+                lease.binding.bind_id = free;
+                Some(lease.binding.clone())
+            }
+            _ => None,
+        });
+        if let Some(binding) = renamed.flatten() {
+            self.commands.push_back(HostCommand::Renamed { old: name, binding });
         }
     }
 

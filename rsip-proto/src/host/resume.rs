@@ -71,6 +71,8 @@ impl Host {
     pub fn saved(&self) -> SavedState {
         let asking =
             self.outstanding.as_ref().is_some_and(|outstanding| creates_binding(&outstanding.message.body));
+        // Their names mean nothing under the new registration, or something else.
+        let renewing = self.table.iter().any(|(_, slot)| slot.is_lost());
         let client_id = self.client_id();
         let bindings = self
             .table
@@ -86,7 +88,11 @@ impl Host {
                 })
             })
             .collect();
-        SavedState { client_id, in_doubt: client_id.is_some() && (asking || self.doubt), bindings }
+        SavedState {
+            client_id,
+            in_doubt: client_id.is_some() && (asking || renewing || self.doubt),
+            bindings,
+        }
     }
 
     fn take_over(&mut self, saved: SavedBinding, held: bool, now: Instant) {

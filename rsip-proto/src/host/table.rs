@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use crate::host::binding::{Slot, SlotId, Target};
-use crate::ids::BindId;
+use crate::host::binding::{Slot, SlotId, State, Target};
+use crate::ids::{BindId, ClientId};
 
 /// All slots.
 #[derive(Debug, Default)]
@@ -59,6 +59,16 @@ impl Table {
     /// The slot whose binding has this name at the gateway.
     pub(super) fn by_bind_id(&self, bind_id: BindId) -> Option<SlotId> {
         self.iter().find_map(|(id, slot)| (slot.bind_id() == Some(bind_id)).then_some(id))
+    }
+
+    /// The other slot whose binding the shell knows under this name.
+    pub(super) fn published_as(&self, name: (ClientId, BindId), except: SlotId) -> Option<SlotId> {
+        self.iter().find_map(|(id, slot)| match &slot.state {
+            State::InUse { lease, .. } | State::Installing { lease, .. } => {
+                (id != except && lease.name() == name).then_some(id)
+            }
+            State::Asking | State::Waiting { .. } | State::Resumed(_) | State::Freeing { .. } => None,
+        })
     }
 
     /// In the order in which they came.

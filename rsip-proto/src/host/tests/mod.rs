@@ -6,6 +6,7 @@ mod grants;
 mod leases;
 mod resume;
 mod resync;
+mod table;
 mod transport;
 
 use std::net::Ipv4Addr;
