@@ -1,4 +1,5 @@
-//! Much data through both ends of the tunnel: super-packets of TCP and UDP must arrive whole, whoever cuts them.
+//! Real traffic along the whole path, through the programs of both ends: super-packets of TCP and UDP must arrive whole,
+//! whoever cuts them.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::io::{Read, Write};
@@ -15,8 +16,10 @@ use nix::libc;
 use nix::net::if_::if_nametoindex;
 use rsip_ebpf_common::{gateway, host};
 use rsip_lab::bpf;
+use rsip_lab::bpf::packet::{Ip, UDP, udp};
 use rsip_lab::bpf::tun::Tun;
 use rsip_lab::lab::netns::{Inside, Netns};
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -36,7 +39,7 @@ struct Site {
     host: Netns,
     peer: Netns,
     counters: PerCpuArray<MapData, u64>,
-    _gateway: Netns,
+    gateway: Netns,
     _objects: [Ebpf; 2],
     _tunnel: Tun,
 }
@@ -62,7 +65,7 @@ impl Site {
     fn new() -> Self {
         static SITES: AtomicU32 = AtomicU32::new(0);
         let number = SITES.fetch_add(1, Ordering::Relaxed);
-        let name = |role| format!("rsip-bulk-{role}-{}-{number}", std::process::id());
+        let name = |role| format!("rsip-path-{role}-{}-{number}", std::process::id());
         let [host, gateway, peer] = ["host", "gateway", "peer"].map(|role| Netns::new(&name(role)).unwrap());
         let ip = |inside: &Inside, command: &str| {
             inside.ip(&command.split(' ').collect::<Vec<_>>()).unwrap();
@@ -123,14 +126,7 @@ impl Site {
         let mut ports: Array<_, u32> = bpf::map(object, gateway::maps::PORTS).unwrap();
         ports.set(u32::from(PORT), raw(HOST), 0).unwrap();
         let counters = bpf::map(object, gateway::maps::COUNTERS).unwrap();
-        Self {
-            host,
-            peer,
-            counters,
-            _gateway: gateway,
-            _objects: [host_object, gateway_object],
-            _tunnel: tunnel,
-        }
+        Self { host, peer, counters, gateway, _objects: [host_object, gateway_object], _tunnel: tunnel }
     }
 
     /// What the gateway dropped, whatever for.
@@ -231,4 +227,41 @@ fn datagrams_too_big_for_the_tunnel_arrive_in_fragments() {
     let (length, _) = sender.recv_from(&mut buffer).unwrap();
     assert_eq!(buffer[..length], data);
     assert_eq!(site.dropped(), vec![0; site.dropped().len()], "nothing was dropped");
+}
+
+#[test]
+fn a_packet_of_a_vlan_is_not_of_the_interface_that_it_comes_through() {
+    const ETH_P_ALL: u16 = 3;
+    let site = Site::new();
+    let links = site.gateway.ip(&["-json", "link", "show", "dev", "ext0"]).unwrap();
+    let links: serde_json::Value = serde_json::from_str(&links).unwrap();
+    let mac: Vec<u8> = links[0]["address"]
+        .as_str()
+        .unwrap()
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        .collect();
+    let packet = Ip::new(PEER, PUBLIC, UDP, udp(53, PORT, b"hello")).bytes();
+    let frame = |ethertype: &[u8]| [&mac[..], &[2, 0, 0, 0, 0, 1], ethertype, &packet[..]].concat();
+    let send = |frame: Vec<u8>| {
+        let sent = site.peer.enter(|| {
+            let mut address = SockAddrStorage::zeroed();
+            // SAFETY: the storage is larger than `sockaddr_ll` and zero is valid for it.
+            let link = unsafe { address.view_as::<libc::sockaddr_ll>() };
+            link.sll_family = libc::AF_PACKET as u16;
+            link.sll_protocol = ETH_P_ALL.to_be();
+            link.sll_ifindex = if_nametoindex("eth0").unwrap().cast_signed();
+            // SAFETY: the storage holds a `sockaddr_ll`.
+            let address = unsafe { SockAddr::new(address, size_of::<libc::sockaddr_ll>() as u32) };
+            let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+            socket.send_to(&frame, &address).unwrap()
+        });
+        assert_eq!(sent.unwrap(), frame.len());
+        thread::sleep(Duration::from_millis(100));
+    };
+    send(frame(&[0x08, 0x00]));
+    assert_eq!(site.packets(), [1, 1], "to the host, and its \"port unreachable\" back");
+    // VLAN 5, IPv4 inside.
+    send(frame(&[0x81, 0x00, 0x00, 0x05, 0x08, 0x00]));
+    assert_eq!(site.packets()[0], 1);
 }
