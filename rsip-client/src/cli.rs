@@ -12,6 +12,18 @@ use rsip_sys::netlink::Prefix;
 
 use crate::hooks::wait::Wish;
 
+/// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
+/// that only make sense on the local network. A second host must not lose its address or its ssh because a first one has the
+/// port. `--listen` leases them all the same.
+pub const DEFAULT_IGNORES: [RangeInclusive<u16>; 6] = [
+    22..=22,     // ssh
+    67..=68,     // DHCP
+    137..=138,   // NetBIOS names and datagrams
+    1900..=1900, // SSDP
+    5353..=5353, // multicast DNS
+    5355..=5355, // LLMNR
+];
+
 /// RSIP's port (RFC 3103 section 12).
 const RSIP_PORT: u16 = 4555;
 
@@ -122,9 +134,12 @@ pub struct Up {
     /// Lease this port at start and keep it. May be given several times.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub listen: Vec<u16>,
-    /// Let binds of these ports pass without a lease. May be given several times.
+    /// Let binds of these ports pass without a lease, beside 22, 67-68, 137-138, 1900, 5353 and 5355. May be given several times.
     #[arg(long, value_name = "PORT[-PORT]", value_parser = parse_ports)]
     pub ignore: Vec<RangeInclusive<u16>>,
+    /// Let binds pass without a lease only for the ports that `--ignore` names.
+    #[arg(long)]
+    pub no_default_ignores: bool,
     /// Ask for leases of so many seconds [default: as the gateway likes]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub lease: Option<u32>,
@@ -140,6 +155,15 @@ pub struct Up {
     /// off, error, warn, info, debug, trace, or module=level,…; the variable RSIP_LOG wins.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+impl Up {
+    /// Ports that are never asked for: the built-in ones unless they are switched off, then those given.
+    #[must_use]
+    pub fn ignored(&self) -> Vec<RangeInclusive<u16>> {
+        let defaults = DEFAULT_IGNORES.into_iter().filter(|_| !self.no_default_ignores);
+        defaults.chain(self.ignore.iter().cloned()).collect()
+    }
 }
 
 /// `--transport`.
@@ -216,6 +240,22 @@ mod tests {
     #[test]
     fn is_a_valid_command_line() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ignores_what_a_host_needs_on_its_private_side() {
+        let up = |more: &[&str]| {
+            let line = ["rsip-client", "up", "--gateway", "10.0.0.1"].iter().chain(more);
+            match Cli::try_parse_from(line).unwrap().command {
+                Command::Up(up) => up.ignored(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let more = up(&["--ignore", "6010"]);
+        assert!([22, 68, 5353, 6010].iter().all(|port| more.iter().any(|range| range.contains(port))));
+        assert!(!more.iter().any(|range| range.contains(&80)));
+        assert_eq!(up(&["--no-default-ignores", "--ignore", "6010"]), [6010..=6010]);
+        assert!(up(&["--no-default-ignores"]).is_empty());
     }
 
     #[test]

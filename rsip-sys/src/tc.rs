@@ -4,6 +4,10 @@
 //! dead daemon leaves nothing behind. Older kernels need a `clsact` queueing discipline and a filter, which stay: the
 //! filter carries the program's name, so that the next start ([`remove_leftovers`]) finds and removes it.
 
+mod object;
+
+pub use object::{EbpfError, load_object, load_object_sized, load_program, program, take_map};
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,129 +15,12 @@ use aya::Ebpf;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError as AyaTcError};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc};
 use futures_util::TryStreamExt;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use crate::netlink::{Link, Netlink, NetlinkError};
 
 /// Set to `clsact` or `tcx` to have nothing else; unset or empty: what the kernel has.
 pub const METHOD_VARIABLE: &str = "RSIP_TC";
-
-/// Why the eBPF programs cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum EbpfError {
-    /// The daemon was built before the programs were.
-    #[error("built without its eBPF programs: run `cargo xtask build-ebpf`, then build again")]
-    NotBuilt,
-    /// The kernel takes neither object nor maps.
-    #[error("cannot load the eBPF object: {0}")]
-    Load(#[from] Box<aya::EbpfError>),
-    /// The object is of another version than the daemon.
-    #[error("the eBPF object has no {what} {name}: it is not of this version")]
-    Missing {
-        /// "program" or "map".
-        what: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// The kernel does not take a program.
-    #[error("cannot load eBPF program {name}: {source}")]
-    Program {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: Box<ProgramError>,
-    },
-    /// The kernel does not attach a program.
-    #[error("cannot attach eBPF program {name} to {target}: {source}")]
-    Attach {
-        /// Its name.
-        name: String,
-        /// Interface or cgroup.
-        target: String,
-        /// Why.
-        source: Box<ProgramError>,
-    },
-    /// [`METHOD_VARIABLE`] says something else than it may.
-    #[error("{METHOD_VARIABLE}={0:?}: must be tcx or clsact")]
-    Method(String),
-    /// The queueing discipline could not be looked at or removed.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-}
-
-/// Loads the object and makes its maps; no program is loaded or attached yet.
-///
-/// # Errors
-///
-/// [`EbpfError::NotBuilt`] for an empty object; else what the kernel says.
-pub fn load_object(object: &[u8]) -> Result<Ebpf, EbpfError> {
-    load_object_sized(object, &[])
-}
-
-/// As [`load_object`], with other numbers of entries for the maps named.
-///
-/// # Errors
-///
-/// As [`load_object`].
-pub fn load_object_sized(object: &[u8], sizes: &[(&str, u32)]) -> Result<Ebpf, EbpfError> {
-    if object.is_empty() {
-        return Err(EbpfError::NotBuilt);
-    }
-    raise_memlock();
-    let mut loader = aya::EbpfLoader::new();
-    for (map, entries) in sizes {
-        loader.map_max_entries(map, *entries);
-    }
-    loader.load(object).map_err(|error| EbpfError::Load(Box::new(error)))
-}
-
-/// Loads a program for [`attach`], so that a kernel that does not take it is found out before anything is touched.
-///
-/// # Errors
-///
-/// The object has no such program, or the kernel does not take it.
-pub fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<(), EbpfError> {
-    let program: &mut SchedClassifier = program(ebpf, name)?;
-    program.load().map_err(|source| EbpfError::Program { name: name.to_owned(), source: Box::new(source) })
-}
-
-/// Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, 64 KiB by default. Where it cannot be raised, and
-/// matters, loading says so.
-fn raise_memlock() {
-    if let Err(errno) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::debug!(%errno, "RLIMIT_MEMLOCK stays");
-    }
-}
-
-/// A program of the object, by name and type.
-///
-/// # Errors
-///
-/// The object has no such program, or it is of another type.
-pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, EbpfError>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or_else(|| EbpfError::Missing { what: "program", name: name.to_owned() })?
-        .try_into()
-        .map_err(|source| EbpfError::Program { name: name.to_owned(), source: Box::new(source) })
-}
-
-/// Takes a map out of the object, by name and type.
-///
-/// # Errors
-///
-/// The object has no such map, or it is of another type.
-pub fn take_map<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, EbpfError>
-where
-    M: TryFrom<aya::maps::Map>,
-{
-    ebpf.take_map(name)
-        .and_then(|map| map.try_into().ok())
-        .ok_or_else(|| EbpfError::Missing { what: "map", name: name.to_owned() })
-}
 
 /// Which packets of an interface a program sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

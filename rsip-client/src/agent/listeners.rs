@@ -107,3 +107,70 @@ impl Caller {
         self.reply.answer(Ok(Response::Ports(answers)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rsip_sys::control::{self, Call};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::control::Request;
+
+    const PUBLIC: Option<Ipv4Addr> = Some(Ipv4Addr::new(203, 0, 113, 9));
+
+    /// A caller of `listen` as the agent sees it, and what it is told in the end.
+    async fn caller(
+        path: &std::path::Path,
+        calls: &mut mpsc::Receiver<Call<Request, Response>>,
+        ports: &[u16],
+    ) -> (Reply<Response>, tokio::task::JoinHandle<Vec<PortAnswer>>) {
+        let (path, request) = (path.to_owned(), Request::Listen(ports.to_vec()));
+        let answer = tokio::task::spawn_blocking(move || {
+            match control::call(&path, &request, Duration::from_secs(10)).expect("answered") {
+                Response::Ports(answers) => answers,
+                other => panic!("{other:?}"),
+            }
+        });
+        let (_, reply) = calls.recv().await.expect("a call").split();
+        (reply, answer)
+    }
+
+    #[tokio::test]
+    async fn callers_hear_of_each_port_in_their_own_order() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("control.sock");
+        let (sender, mut calls) = mpsc::channel(4);
+        let _server = control::serve(&path, sender).expect("a socket");
+        let mut listeners = Listeners::default();
+
+        let (reply, first) = caller(&path, &mut calls, &[443, 80]).await;
+        assert_eq!(listeners.ask(vec![443, 80], reply), [80, 443].into());
+        let (reply, second) = caller(&path, &mut calls, &[80]).await;
+        assert_eq!(listeners.ask(vec![80], reply), [80].into());
+        listeners.granted(80, PUBLIC);
+        let leased = PortOutcome::Leased(Ipv4Addr::new(203, 0, 113, 9));
+        let answer = second.await.expect("told");
+        assert_eq!(answer, [PortAnswer { port: 80, outcome: leased.clone() }]);
+        assert!(!first.is_finished(), "one port is open");
+        listeners.refused(443, "in use");
+        let refused = PortOutcome::Refused("in use".to_owned());
+        let expected = [PortAnswer { port: 443, outcome: refused }, PortAnswer { port: 80, outcome: leased }];
+        assert_eq!(first.await.expect("told"), expected);
+
+        assert!(listeners.drop_port(80));
+        assert!(!listeners.drop_port(443), "refused: never kept");
+        listeners.take_over(22);
+        assert!(listeners.drop_port(22), "kept by an earlier run");
+    }
+
+    #[test]
+    fn ports_given_at_start_are_asked_for_once() {
+        let mut listeners = Listeners::default();
+        assert_eq!(listeners.begin(&[80, 22, 80]), [22, 80]);
+        listeners.refused(22, "in use");
+        listeners.granted(80, PUBLIC);
+        assert!(listeners.at_start.is_empty());
+    }
+}

@@ -110,7 +110,7 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
         effects: Effects::new(Parts {
             netlink,
             hooks,
-            book: Book::new(arguments.ignore),
+            book: Book::new(arguments.ignored()),
             state,
             path,
             cgroup,

@@ -127,3 +127,69 @@ impl Trouble {
         .into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4555);
+
+    /// The exit code and the line for what was heard.
+    fn said(trouble: &Trouble) -> (ExitCode, String) {
+        let error = trouble.start_failure(GATEWAY, Some(Duration::from_secs(5)));
+        (rsip_sys::exit::code(&error), rsip_sys::exit::line(&error))
+    }
+
+    fn refused_connection() -> TransportError {
+        TransportError::Io(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    #[test]
+    fn silence_says_how_long_was_waited() {
+        let (code, line) = said(&Trouble::default());
+        assert_eq!(code, ExitCode::Unreachable);
+        assert!(line.starts_with("gateway 10.0.0.1:4555: no answer within 5 s: "), "{line}");
+    }
+
+    #[test]
+    fn what_says_more_outweighs_what_says_less() {
+        let mut trouble = Trouble::default();
+        trouble.transport(&refused_connection());
+        assert!(!trouble.is_final(), "the gateway may be on its way up");
+        assert!(said(&trouble).1.contains("connection refused"));
+        trouble.transport(&TransportError::Closed);
+        assert!(said(&trouble).1.contains("closes the connection"));
+        trouble.refused(ErrorCode::RegistrationDenied);
+        trouble.transport(&TransportError::Closed);
+        trouble.transport(&refused_connection());
+        let (code, line) = said(&trouble);
+        assert!(trouble.is_final());
+        assert_eq!(code, ExitCode::Refused);
+        assert!(line.contains("304 REGISTRATION_DENIED"), "{line}");
+        trouble.clear();
+        assert!(!trouble.is_final());
+    }
+
+    #[test]
+    fn who_sends_requests_is_no_gateway() {
+        let mut trouble = Trouble::default();
+        let error = ErrorCode::RegisterFirst;
+        trouble.heard(&Body::ErrorResponse { error, client_id: None, bind_id: None });
+        assert!(!trouble.is_final());
+        trouble.heard(&Body::RegisterRequest);
+        let (code, line) = said(&trouble);
+        assert_eq!(code, ExitCode::Unreachable);
+        assert!(line.contains("not RSIP"), "{line}");
+    }
+
+    #[test]
+    fn a_gateway_without_ports_is_named_with_its_reason() {
+        let mut trouble = Trouble::default();
+        trouble.no_block(ErrorCode::LocalAddrportUnavailable);
+        let (code, line) = said(&trouble);
+        assert_eq!(code, ExitCode::Refused);
+        assert!(line.contains("309 LOCAL_ADDRPORT_UNAVAILABLE") && line.contains("--block"), "{line}");
+    }
+}

@@ -94,8 +94,7 @@ impl EbpfHooks {
             load_program(&mut ebpf, name, kind)?;
         }
         for name in [programs::TUNNEL_OUT, programs::TUNNEL_IN] {
-            let program: &mut aya::programs::SchedClassifier = tc::program(&mut ebpf, name)?;
-            program.load().map_err(|source| program_error(name, source))?;
+            tc::load_program(&mut ebpf, name)?;
         }
         let waiting = wait::choose(&mut ebpf, wish)?;
         let ring: RingBuf<MapData> = tc::take_map(&mut ebpf, maps::EVENTS)?;
