@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use rsip_lab::lab::apache::Apache;
 use rsip_lab::lab::process::Process;
-use rsip_lab::lab::system::{NOTICE, System};
+use rsip_lab::lab::system::{NOTICE, Options, System};
 use rsip_lab::lab::topology::{INTERNET, PUBLIC};
 use rsip_lab::lab::{Host, exec, gateway, probe, server};
 
@@ -150,13 +150,32 @@ fn a_port_stays_leased_while_a_connection_of_it_may_still_get_packets() {
 
 #[test]
 fn a_reserved_port_and_one_outside_the_range_are_refused() {
-    let system = System::up().unwrap();
+    // A port that the gateway's administrator reserved; one beyond LISTEN_RANGE; and the gateway's own ssh, by default,
+    // where the host's administrator wants to lease that too.
+    let gateway = "RESERVED_PORTS = [22, 5000]\n".to_owned();
+    let system =
+        System::up_with(Options { gateway, agent: vec!["--no-default-ignores".to_owned()] }).unwrap();
     let lab = &system.lab;
-    // The gateway's own ssh, by default; and a port beyond LISTEN_RANGE.
-    for port in [22, 40_000] {
+    for port in [22, 5000, 40_000] {
         let (_, bound) = probe::bind(lab, lab.host(Host::A), &[&format!("0.0.0.0:{port}")]).unwrap();
         bound.expect("EADDRINUSE").unwrap();
     }
+    system.finish().unwrap();
+}
+
+#[test]
+fn the_ssh_of_every_host_stays_its_own() {
+    let system = System::up().unwrap();
+    let lab = &system.lab;
+    let mut servers = Vec::new();
+    for host in [Host::A, Host::B] {
+        let (server, bound) = probe::bind(lab, lab.host(host), &["0.0.0.0:22"]).unwrap();
+        bound.expect_ok().unwrap();
+        servers.push(server);
+    }
+    assert_eq!(gateway::state(lab).unwrap().holder(22), None);
+    assert!(system.status(Host::A).unwrap().contains("I22-22"));
+    drop(servers);
     system.finish().unwrap();
 }
 
