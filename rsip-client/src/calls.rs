@@ -10,7 +10,7 @@ use rsip_sys::netns;
 use rsip_sys::rundir::{CONTROL_SOCKET, RunDir as HeldRunDir, RunDirError};
 
 use crate::agent::failure::failure;
-use crate::agent::start::{PROGRAM, require_capabilities, run_directory};
+use crate::agent::start::{PROGRAM, claim, require_capabilities, run_directory};
 use crate::cli::{Ports, RunDir};
 use crate::control::{PortAnswer, PortOutcome, Request, Response};
 use crate::{recovery, tunnel};
@@ -134,7 +134,7 @@ fn wait_for_end(directory: &Path) -> anyhow::Result<()> {
 
 fn recover(directory: &Path) -> anyhow::Result<()> {
     require_capabilities()?;
-    let run_dir = HeldRunDir::claim(directory).map_err(RunDirError::into_failure)?;
+    let run_dir = claim(directory)?;
     let cookie = netns::cookie().map_err(|e| Failure::new(ExitCode::Missing, e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let state = runtime.block_on(async {

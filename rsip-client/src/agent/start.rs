@@ -45,6 +45,8 @@ pub const PROGRAM: &str = "rsip-client";
 const QUEUE: usize = 64;
 /// With `--persist`: how often the way to the gateway is looked for.
 const PATH_RETRY: Duration = Duration::from_secs(1);
+/// How long the kernel may take to clean up after a killed agent.
+const DYING: Duration = Duration::from_secs(5);
 /// An answer to the last caller is written before the process ends.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -60,7 +62,7 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     let mut signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     require_capabilities()?;
     let directory = run_directory(arguments.run_dir.path.as_deref())?;
-    let run_dir = RunDir::claim(&directory).map_err(RunDirError::into_failure)?;
+    let run_dir = claim(&directory)?;
     let netns_cookie = netns::cookie().map_err(|error| missing(&error, "needs Linux 5.18 or later"))?;
     let cgroup = open_cgroup(arguments.cgroup.as_deref())?;
     check_tun()?;
@@ -149,6 +151,33 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
 
 fn listen_for(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("cannot listen for signals")
+}
+
+/// Claims the run directory. A process that was killed holds its lock until the kernel has closed its descriptors, which
+/// takes a moment with programs among them; whoever restarts it at once is not to be told that it runs. Blocks.
+///
+/// # Errors
+///
+/// An agent runs, or what the file system says.
+pub fn claim(directory: &FilePath) -> anyhow::Result<RunDir> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match RunDir::claim(directory) {
+            Ok(run_dir) => return Ok(run_dir),
+            Err(RunDirError::AlreadyRunning { pid: Some(pid), .. })
+                if is_dying(pid) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error.into_failure().into()),
+        }
+    }
+}
+
+/// A process lets go of its program before it closes its descriptors.
+fn is_dying(pid: i32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Checks what the agent must be allowed to do.
