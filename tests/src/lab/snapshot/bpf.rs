@@ -16,28 +16,31 @@ const OBJECTS: [(&str, &str); 3] = [("prog", "prog_id"), ("map", "map_id"), ("li
 /// Programs, maps, links and what is attached to cgroups: kind to lines. Left out is what some process outside of these
 /// network namespaces holds: it is at work, and not left behind by anybody.
 pub(super) fn objects(namespaces: &[u64]) -> Result<Vec<(&'static str, Vec<String>)>> {
-    let foreign = held_elsewhere(namespaces);
-    let is_foreign = |key: &str, entry: &Value| {
+    let mut foreign = held_elsewhere(namespaces);
+    let lists = OBJECTS.iter().map(|(object, _)| list(&[object, "show"])).collect::<Result<Vec<_>>>()?;
+    let cgroups = list(&["cgroup", "tree"])?;
+    // Once more, for whoever came while we looked.
+    foreign.extend(held_elsewhere(namespaces));
+    let is_ours = |key: &str, entry: &&Value| {
         let number = entry.get("id").and_then(Value::as_u64);
-        number.is_some_and(|number| foreign.contains(&(key.to_owned(), number)))
+        let held = number.is_some_and(|number| foreign.contains(&(key.to_owned(), number)));
+        !held && !is_systemd(entry)
     };
     let mut found = Vec::new();
-    for (object, key) in OBJECTS {
-        let list = list(&[object, "show"])?;
-        let ours = list.iter().filter(|entry| !is_foreign(key, entry) && !is_systemd(entry));
+    for ((object, key), list) in OBJECTS.iter().zip(&lists) {
         // Numbers differ from run to run.
+        let lines = list.iter().filter(|entry| is_ours(key, entry));
         found.push((
-            object,
-            ours.map(|entry| describe(entry, &["type", "name", "attach_type", "tp_name"])).collect(),
+            *object,
+            lines.map(|entry| describe(entry, &["type", "name", "attach_type", "tp_name"])).collect(),
         ));
     }
     let mut attached = Vec::new();
-    for cgroup in list(&["cgroup", "tree"])? {
+    for cgroup in &cgroups {
         let path = cgroup.get("cgroup").and_then(Value::as_str).unwrap_or("-");
-        for program in cgroup.get("programs").and_then(Value::as_array).into_iter().flatten() {
-            if !is_foreign("prog_id", program) && !is_systemd(program) {
-                attached.push(format!("{path} {}", describe(program, &["attach_type", "name"])));
-            }
+        let programs = cgroup.get("programs").and_then(Value::as_array).into_iter().flatten();
+        for program in programs.filter(|program| is_ours("prog_id", program)) {
+            attached.push(format!("{path} {}", describe(program, &["attach_type", "name"])));
         }
     }
     found.push(("cgroup", attached));
