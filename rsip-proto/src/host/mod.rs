@@ -20,7 +20,7 @@
 //!
 //! # Rules
 //!
-//! - One request is outstanding at a time; the rest stands in line ([`queue`]), those for whom somebody waits first.
+//! - One request is outstanding at a time; the rest stands in line, those for whom somebody waits first.
 //! - A program is answered after the effect: `Verdict Ok` only after `handle_done(Ok)`, and always by its deadline.
 //! - A lease runs from the moment when its request was *first sent*, so that it never ends later here than at the
 //!   gateway: what the gateway may have given to somebody else is not used.
@@ -29,6 +29,18 @@
 //!   gateway did. Over TCP the connection is closed; if the unanswered request could have created a binding, both sides
 //!   begin anew, since its name will never be heard.
 //! - Whatever comes from the gateway, time passes between two attempts at the same thing: no answer makes it spin.
+
+//!
+//! | file | what |
+//! |---|---|
+//! | [`command`], [`config`], [`resume`], [`view`] | the interface |
+//! | `wants`, `leave` | what programs and the administrator want; the end |
+//! | `link`, `retransmit` | the transport, silence, and when to try again |
+//! | `registration` | being registered, and beginning anew |
+//! | `requests`, `queue` | what is asked next |
+//! | `answers`, `grant` | what the gateway says, and whether it is of use |
+//! | `leases`, `losses` | how bindings begin and go on; how they end |
+//! | `binding`, `table` | what is known of each |
 
 pub mod command;
 pub mod config;

@@ -135,6 +135,53 @@ fn a_grant_under_a_name_that_is_in_use_does_not_free_what_is_in_use() {
 }
 
 #[test]
+fn a_grant_under_a_name_that_the_shell_is_just_taking_into_use_is_given_back() {
+    let mut it = Dialogue::registered(tcp());
+    it.commands();
+    it.host.want_port(80, it.now);
+    it.commands();
+    it.answer(listen_response(CLIENT, 9, 80));
+    it.commands();
+    // The gateway restarts, and gives the same names again.
+    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
+    it.commands();
+    it.answer(register_response(CLIENT));
+    it.host.want_port(443, it.now);
+    it.commands();
+    it.answer(listen_response(CLIENT, 9, 443));
+    let commands = it.commands();
+    assert_eq!(commands[0], denied(443, DenyReason::InstallFailed));
+    assert_eq!(sends(&commands), [free_request(9)]);
+}
+
+#[test]
+fn what_was_lost_makes_room_for_a_new_binding_of_its_name() {
+    let mut it = Dialogue::holding(tcp(), 80, 5);
+    it.hold(443, 9);
+    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
+    it.commands();
+    it.answer(register_response(CLIENT));
+    it.commands();
+    it.answer(listen_response(CLIENT, 9, 80));
+    let commands = it.commands();
+    let [
+        HostCommand::Renamed { old: first, binding: moved },
+        HostCommand::Renamed { old: second, binding },
+        HostCommand::Send(_),
+    ] = commands.as_slice()
+    else {
+        panic!("{commands:?}");
+    };
+    assert_eq!((first, &moved.ports), (&(CLIENT, BindId(9)), &Ports::single(443)));
+    assert_ne!(moved.bind_id, BindId(9));
+    assert_eq!((second, binding), (&(CLIENT, BindId(5)), &listener(9, 80)));
+    let placeholder = (moved.client_id, moved.bind_id);
+    it.answer(listen_response(CLIENT, 10, 443));
+    let renamed = HostCommand::Renamed { old: placeholder, binding: listener(10, 443) };
+    assert_eq!(it.commands(), [renamed]);
+}
+
+#[test]
 fn a_want_for_a_port_whose_unusable_grant_is_given_back_waits_for_that() {
     let mut it = Dialogue::registered(tcp());
     it.commands();

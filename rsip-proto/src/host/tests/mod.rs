@@ -1,5 +1,6 @@
 //! Dialogues with virtual time.
 
+mod adversary;
 mod basics;
 mod blocks;
 mod grants;
