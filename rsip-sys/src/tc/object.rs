@@ -76,7 +76,7 @@ pub fn load_object_sized(object: &[u8], sizes: &[(&str, u32)]) -> Result<Ebpf, E
     loader.load(object).map_err(|error| EbpfError::Load(Box::new(error)))
 }
 
-/// Loads a program for [`attach`], so that a kernel that does not take it is found out before anything is touched.
+/// Loads a program for [`super::attach`], so that a kernel that does not take it is found out before anything is touched.
 ///
 /// # Errors
 ///
