@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rsip_lab::lab::system::System;
-use rsip_lab::lab::{Host, exec, gateway, probe};
+use rsip_lab::lab::{Host, agent, exec, gateway, probe};
 
 #[test]
 fn programs_of_other_network_namespaces_on_the_machine_are_not_intercepted() {
@@ -26,7 +26,7 @@ fn programs_of_other_network_namespaces_on_the_machine_are_not_intercepted() {
 
 #[test]
 fn two_agents_on_one_machine_mind_their_own_hosts() {
-    let system = System::up().unwrap();
+    let mut system = System::up().unwrap();
     let lab = &system.lab;
     let [a, b] = [(Host::A, 5960), (Host::B, 5961)].map(|(host, port)| {
         let (probe, bound) = probe::bind(lab, lab.host(host), &[&format!("0.0.0.0:{port}")]).unwrap();
@@ -36,6 +36,13 @@ fn two_agents_on_one_machine_mind_their_own_hosts() {
     let state = gateway::state(lab).unwrap();
     assert_eq!((state.listening(Host::A), state.listening(Host::B)), (vec![5960], vec![5961]));
     drop((a, b));
+    // One that stops takes only its own programs off the cgroup that they share.
+    assert_eq!(system.agent(Host::A).unwrap().process.stop().unwrap(), 0);
+    let hooks = agent::status(&system.lab, Host::B).unwrap().hooks.programs;
+    assert!(hooks.len() > 5 && hooks.iter().all(|program| program.attached), "{hooks:?}");
+    let (_, bound) = probe::bind(&system.lab, system.lab.host(Host::B), &["0.0.0.0:5962"]).unwrap();
+    bound.expect_ok().unwrap();
+    assert_eq!(gateway::state(&system.lab).unwrap().holder(5962), Some(Host::B.address()));
     system.finish().unwrap();
 }
 

@@ -21,8 +21,8 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Settings that change by themselves.
 const VOLATILE: [&str; 2] = ["nf_conntrack_count", "nf_conntrack_max"];
 
-/// Sections in which it does not matter what goes.
-const MAY_GO: [&str; 3] = ["machine prog", "machine map", "machine link"];
+/// Sections in which it does not matter what goes: what is nobody's goes by itself, a moment after its owner has ended.
+const MAY_GO: [&str; 4] = ["machine prog", "machine map", "machine link", "machine cgroup"];
 
 /// What was there at one moment: section (place and kind) to lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,6 @@ impl Snapshot {
         for name in names {
             let before = self.sections.get(name).unwrap_or(&empty);
             let after = later.sections.get(name).unwrap_or(&empty);
-            // A program or map that nobody holds any more goes by itself, a moment after its daemon has ended.
             let gone = if MAY_GO.contains(&name.as_str()) { Vec::new() } else { only_in(before, after) };
             let gone = gone.into_iter().map(|line| ('-', line));
             for (sign, line) in gone.chain(only_in(after, before).into_iter().map(|line| ('+', line))) {
