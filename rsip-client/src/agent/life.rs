@@ -45,17 +45,23 @@ impl Agent {
             return;
         }
         tracing::info!("stopping");
+        let failed = failure.is_some();
         self.stage = Stage::Stopping { failure, callers: Vec::new() };
         self.effects.open_wide();
-        self.host.shutdown(now);
+        // After a crash, and nobody answers: what the gateway may still hold for us is left to the next start.
+        let unheard = self.host.view(now).gateway != GatewayState::Registered;
+        if failed && self.resumed && unheard && self.effects.book.bindings().next().is_none() {
+            self.abandoned = true;
+            self.done = true;
+        } else {
+            self.host.shutdown(now);
+        }
     }
 
     /// Restores the host, and answers those who asked for it.
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         let Stage::Stopping { failure: start_failure, callers } = self.stage else { return Ok(()) };
-        // A start that failed after a crash leaves the registration for the next one.
-        let keep = start_failure.is_some() && self.resumed;
-        let undone = self.effects.undo(keep).await.map_err(|error| {
+        let undone = self.effects.undo(self.abandoned).await.map_err(|error| {
             failure(error).context("cannot restore the host; run `rsip-client down` to try again")
         });
         for caller in callers {

@@ -117,6 +117,8 @@ pub struct Agent {
     resumed: bool,
     /// The operator knows that the gateway cannot be reached.
     unreachable_told: bool,
+    /// The registration is left as it is, for the next start.
+    abandoned: bool,
     done: bool,
 }
 

@@ -140,6 +140,7 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
         network_changed: None,
         resumed,
         unreachable_told: false,
+        abandoned: false,
         done: false,
     };
     let outcome = agent.run().await;
