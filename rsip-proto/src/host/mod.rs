@@ -29,7 +29,6 @@
 //!   gateway did. Over TCP the connection is closed; if the unanswered request could have created a binding, both sides
 //!   begin anew, since its name will never be heard.
 //! - Whatever comes from the gateway, time passes between two attempts at the same thing: no answer makes it spin.
-
 //!
 //! | file | what |
 //! |---|---|
