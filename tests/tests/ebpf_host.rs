@@ -125,6 +125,18 @@ fn verdicts_decide_without_waiting() {
 }
 
 #[test]
+fn asks_nobody_for_a_port_that_another_program_has_refused() {
+    let host = host();
+    let second = host.second().unwrap();
+    host.set(80, denied(libc::EACCES, Duration::from_secs(60))).unwrap();
+    host.set(81, GRANTED).unwrap();
+    assert_eq!(errno(bind(Type::STREAM, "0.0.0.0:80")), Some(libc::EACCES));
+    assert!(second.pending().is_empty());
+    assert_eq!(errno(bind(Type::STREAM, "0.0.0.0:81")), Some(libc::EADDRINUSE), "the second has no answer");
+    assert_eq!(second.pending(), [81]);
+}
+
+#[test]
 fn a_refusal_runs_out() {
     let mut host = host();
     host.set(80, denied(libc::EACCES, Duration::from_millis(50))).unwrap();

@@ -173,13 +173,27 @@ fn agent_and_waiting_program_share_one_cpu() {
     });
 }
 
-/// Another program that binds and holds port 80.
-fn waiting_program() -> Child {
-    Command::new(env!("CARGO_BIN_EXE_probe"))
-        .args(["bind", "0.0.0.0:80"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+/// Another program that binds and holds port 80. It ends with the value.
+struct Program(Child);
+
+impl Program {
+    fn start() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_probe"));
+        Self(command.args(["bind", "0.0.0.0:80"]).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id().cast_signed())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended and was waited for is not signalled any more.
+        if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
+            eprintln!("the waiting program: {error}");
+        }
+    }
 }
 
 fn wait_for_question(host: &Host) {
@@ -194,12 +208,12 @@ fn wait_for_question(host: &Host) {
 fn a_waiting_program_can_be_ended() {
     each_parking(|host| {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
-            let mut program = waiting_program();
+            let mut program = Program::start();
             wait_for_question(&host);
             thread::sleep(Duration::from_millis(50));
             let start = Instant::now();
-            kill(Pid::from_raw(program.id().cast_signed()), signal).unwrap();
-            let status = program.wait().unwrap();
+            kill(program.pid(), signal).unwrap();
+            let status = program.0.wait().unwrap();
             assert!(start.elapsed() < Duration::from_millis(500), "{signal}: {:?}", start.elapsed());
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal as i32));
             assert_eq!(host.uses(80).unwrap(), 0);
@@ -210,8 +224,8 @@ fn a_waiting_program_can_be_ended() {
 #[test]
 fn a_parent_that_watches_sees_nothing_of_the_waiting() {
     each_parking(|mut host| {
-        let mut program = waiting_program();
-        let pid = Pid::from_raw(program.id().cast_signed());
+        let program = Program::start();
+        let pid = program.pid();
         wait_for_question(&host);
         let watch = || {
             waitpid(pid, Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG))
@@ -227,8 +241,6 @@ fn a_parent_that_watches_sees_nothing_of_the_waiting() {
             assert_eq!(watch(), WaitStatus::StillAlive);
             assert!(start.elapsed() < Duration::from_secs(10), "the answer did not arrive");
         }
-        program.kill().unwrap();
-        program.wait().unwrap();
     });
 }
 

@@ -102,7 +102,8 @@ fn has_source(config: &Config, sock: *mut bpf_sock) -> bool {
     if !scope::is_public_side(config, address) {
         return true;
     }
-    port != 0 && PORTS.get(port).is_some_and(|entry| entry.state == PORT_GRANTED)
+    // An unbound socket has port 0, which nobody leases.
+    PORTS.get(port).is_some_and(|entry| entry.state == PORT_GRANTED)
 }
 
 /// Tell the agent that somebody wants a block, unless it has just been told.

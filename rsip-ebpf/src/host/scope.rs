@@ -45,10 +45,8 @@ pub(crate) fn governed(ctx: *mut c_void, kind: u32, protocol: u32) -> Option<&'s
 /// Whether a socket bound to this address (network byte order) uses leased ports: any address, or the leased one.
 #[inline(always)]
 pub(crate) fn is_public_side(config: &Config, address: u32) -> bool {
-    if address == 0 {
-        return true;
-    }
-    address == config.public_address && !is_local(address)
+    // Before anything is leased the second is the first.
+    address == 0 || address == config.public_address
 }
 
 /// Whether the address (network byte order) is reached without the gateway, whatever is leased: loopback, or in `LOCAL`.

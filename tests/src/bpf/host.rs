@@ -60,7 +60,7 @@ struct Desk {
 
 /// The hooks in force. Everything is undone when dropped.
 pub struct Host {
-    ebpf: Ebpf,
+    _ebpf: Ebpf,
     config: Array<MapData, Config>,
     settings: Config,
     desk: Arc<Mutex<Desk>>,
@@ -69,7 +69,7 @@ pub struct Host {
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
     ring: Option<RingBuf<MapData>>,
-    _cgroup: TestCgroup,
+    cgroup: TestCgroup,
 }
 
 impl Host {
@@ -128,8 +128,8 @@ impl Host {
             local: super::map(&mut ebpf, maps::LOCAL)?,
             counters: super::map(&mut ebpf, maps::COUNTERS)?,
             ring: Some(super::map(&mut ebpf, maps::EVENTS)?),
-            ebpf,
-            _cgroup: cgroup,
+            _ebpf: ebpf,
+            cgroup,
         })
     }
 
@@ -196,9 +196,20 @@ impl Host {
         events
     }
 
-    /// The loaded object, for programs that are not hooks.
-    pub const fn object(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// Puts a second object's bind hook behind the first, with the same settings, and gives the ports that somebody waits for
+    /// in it: as another program on the cgroup would see what the first has decided.
+    ///
+    /// # Errors
+    /// Where the kernel refuses something.
+    pub fn second(&self) -> Result<Second> {
+        let mut ebpf = super::load("rsip-host", &[])?;
+        let mut config: Array<_, Config> = super::map(&mut ebpf, maps::CONFIG)?;
+        config.set(0, self.settings, 0)?;
+        let program: &mut CgroupSockAddr = super::program(&mut ebpf, programs::BIND4)?;
+        let directory = self.cgroup.open()?;
+        let attached = program.load().and_then(|()| program.attach(&directory, CgroupAttachMode::Single));
+        attached.map_err(failed(programs::BIND4))?;
+        Ok(Second { pending: super::map(&mut ebpf, maps::PENDING)?, _ebpf: ebpf })
     }
 
     /// Starts an agent that answers each wanted port with `verdict`, this long after it was asked, one after the other. `None`:
@@ -237,6 +248,20 @@ impl Host {
             }
         });
         Some(Agent { over, thread: Some(thread) })
+    }
+}
+
+/// A second object behind the first.
+pub struct Second {
+    pending: HashMap<MapData, u32, Pending>,
+    _ebpf: Ebpf,
+}
+
+impl Second {
+    /// Ports that somebody waits for.
+    #[must_use]
+    pub fn pending(&self) -> Vec<u32> {
+        self.pending.keys().filter_map(std::result::Result::ok).collect()
     }
 }
 

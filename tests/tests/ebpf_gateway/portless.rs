@@ -79,12 +79,18 @@ fn errors_of_hosts_leave_if_they_got_the_datagram() {
     let error = |quoted: &Ip| Ip::new(PUBLIC, PEER, ICMP, icmp_error(3, 3, quoted));
     let got = error(&Ip::new(PEER, PUBLIC, UDP, udp(5000, PORT_A, b"")));
     let of_b = error(&Ip::new(PEER, PUBLIC, UDP, udp(5000, PORT_B, b"")));
+    let of_other = error(&Ip::new(PEER, OTHER_PUBLIC, UDP, udp(5000, PORT_A, b"")));
     let made_up = error(&Ip::new(PUBLIC, PEER, UDP, udp(PORT_A, 53, b"")));
     gateway.check(
         programs::OUTWARD,
         vec![
             case("about what it got", from_a(&got), out(&got)),
             case("about what B got", from_a(&of_b), Expected::Drop(Counter::BadSource)),
+            case(
+                "about what came to an address where it has nothing",
+                from_a(&of_other),
+                Expected::Drop(Counter::BadSource),
+            ),
             case("about what nobody got", from_a(&made_up), Expected::Drop(Counter::BadSource)),
         ],
     );
