@@ -70,7 +70,7 @@ impl Snapshot {
     /// Waits until everything is again as it was.
     ///
     /// # Errors
-    /// [`LabError::Timeout`] with the differences that stay.
+    /// [`super::error::LabError::Timeout`] with the differences that stay.
     pub fn expect_again(&self, namespaces: &[&Inside]) -> Result<()> {
         wait::until("everything to be as before", SETTLE, || {
             let differences = self.differences(&Self::take(namespaces)?);
