@@ -18,7 +18,7 @@ use rsip_ebpf_common::{gateway, host};
 use rsip_lab::bpf;
 use rsip_lab::bpf::packet::{Ip, UDP, udp};
 use rsip_lab::bpf::tun::Tun;
-use rsip_lab::lab::netns::{Inside, Netns};
+use rsip_lab::lab::netns::{Inside, NamesFolder, Netns};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -42,6 +42,8 @@ struct Site {
     gateway: Netns,
     _objects: [Ebpf; 2],
     _tunnel: Tun,
+    // Dropped after the namespaces.
+    _names: NamesFolder,
 }
 
 fn raw(address: Ipv4Addr) -> u32 {
@@ -66,6 +68,7 @@ impl Site {
         static SITES: AtomicU32 = AtomicU32::new(0);
         let number = SITES.fetch_add(1, Ordering::Relaxed);
         let name = |role| format!("rsip-path-{role}-{}-{number}", std::process::id());
+        let names = NamesFolder::find().unwrap();
         let [host, gateway, peer] = ["host", "gateway", "peer"].map(|role| Netns::new(&name(role)).unwrap());
         let ip = |inside: &Inside, command: &str| {
             inside.ip(&command.split(' ').collect::<Vec<_>>()).unwrap();
@@ -126,7 +129,15 @@ impl Site {
         let mut ports: Array<_, u32> = bpf::map(object, gateway::maps::PORTS).unwrap();
         ports.set(u32::from(PORT), raw(HOST), 0).unwrap();
         let counters = bpf::map(object, gateway::maps::COUNTERS).unwrap();
-        Self { host, peer, counters, gateway, _objects: [host_object, gateway_object], _tunnel: tunnel }
+        Self {
+            host,
+            peer,
+            counters,
+            gateway,
+            _objects: [host_object, gateway_object],
+            _tunnel: tunnel,
+            _names: names,
+        }
     }
 
     /// What the gateway dropped, whatever for.
