@@ -59,21 +59,21 @@ impl Book {
         self.bindings
             .values()
             .filter(|binding| binding.kind == BindingKind::Block)
-            .flat_map(|binding| binding.ports.iter())
+            .flat_map(|binding| binding.leased.iter())
             .collect()
     }
 
     /// A binding comes into use. Its ports pass only when [`Book::open`] says so.
     pub fn add(&mut self, binding: HostBinding) {
         let key = (binding.client_id, binding.bind_id);
-        self.holders.extend(binding.ports.iter().map(|port| (port, key)));
+        self.holders.extend(binding.leased.iter().map(|port| (port, key)));
         self.bindings.insert(key, binding);
     }
 
     /// A binding goes out of use.
     pub fn remove(&mut self, key: (ClientId, BindId)) -> Option<HostBinding> {
         let binding = self.bindings.remove(&key)?;
-        for port in binding.ports.iter() {
+        for port in binding.leased.iter() {
             if self.holders.get(&port) == Some(&key) {
                 self.holders.remove(&port);
             }
@@ -169,6 +169,7 @@ fn monotonic_now() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use rsip_proto::lease::{Leased, Remote};
     use rsip_proto::wire::{Ports, TunnelType};
 
     use super::*;
@@ -201,7 +202,8 @@ mod tests {
             client_id: ClientId(1),
             bind_id: BindId(bind_id),
             address: Ipv4Addr::new(203, 0, 113, 9),
-            ports,
+            leased: Leased::Ports(ports),
+            remote: Remote::Any,
             tunnel: TunnelType::IpIp,
             tunnel_endpoint: None,
         }

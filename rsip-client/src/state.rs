@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rsip_proto::host::{BindingKind, HostBinding, SavedBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
+use rsip_proto::lease::Remote;
 use rsip_proto::wire::{Ports, TunnelType};
 use rsip_sys::rundir::{self, RunDirError};
 use serde::{Deserialize, Serialize};
@@ -220,7 +221,7 @@ impl From<&SavedBinding> for Binding {
             client_id: binding.client_id.0,
             bind_id: binding.bind_id.0,
             address: binding.address,
-            ports: binding.ports.iter().collect(),
+            ports: binding.leased.iter().collect(),
             tunnel: match binding.tunnel {
                 TunnelType::IpIp => 1,
                 TunnelType::Gre => 2,
@@ -246,7 +247,8 @@ impl Binding {
             client_id: ClientId(self.client_id),
             bind_id: BindId(self.bind_id),
             address: self.address,
-            ports: Ports::from_ports(&self.ports)?,
+            leased: Ports::from_ports(&self.ports)?.into(),
+            remote: Remote::Any,
             tunnel: match self.tunnel {
                 1 => TunnelType::IpIp,
                 2 => TunnelType::Gre,
@@ -262,6 +264,8 @@ impl Binding {
 
 #[cfg(test)]
 mod tests {
+    use rsip_proto::lease::Leased;
+
     use super::*;
 
     fn example() -> State {
@@ -278,7 +282,8 @@ mod tests {
                 client_id: ClientId(3_000_000_000),
                 bind_id: BindId(bind_id),
                 address: Ipv4Addr::new(203, 0, 113, 9),
-                ports,
+                leased: Leased::Ports(ports),
+                remote: Remote::Any,
                 tunnel: TunnelType::IpIp,
                 tunnel_endpoint: None,
             },

@@ -24,6 +24,7 @@
 pub mod gateway;
 pub mod host;
 pub mod ids;
+pub mod lease;
 pub mod pool;
 #[cfg(feature = "testing")]
 pub mod strategies;

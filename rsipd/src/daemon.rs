@@ -256,8 +256,8 @@ impl<D: Datapath> Daemon<D> {
     ) -> Result<(), InstallFailed> {
         outcome.map_err(|error| {
             self.journal.counters.datapath_failures += 1;
-            let Rule { client_id, bind_id, address, ports, .. } = rule;
-            tracing::error!(%client_id, %bind_id, %address, %ports, %error, "data path cannot {action} a rule");
+            let Rule { client_id, bind_id, address, leased, .. } = rule;
+            tracing::error!(%client_id, %bind_id, %address, %leased, %error, "data path cannot {action} a rule");
             InstallFailed
         })
     }

@@ -38,9 +38,9 @@ impl Journal {
             }
             Event::Bound { rule, lease_time, listen } => {
                 counters.bound += 1;
-                let Rule { client_id, bind_id, host, address, ports, tunnel } = rule;
+                let Rule { client_id, bind_id, host, address, leased, remote, tunnel } = rule;
                 let kind = if *listen { "listen" } else { "assign" };
-                tracing::info!(%client_id, %bind_id, %host, %address, %ports, %tunnel, kind, lease_time, "bound");
+                tracing::info!(%client_id, %bind_id, %host, %address, %leased, %remote, %tunnel, kind, lease_time, "bound");
             }
             Event::Extended { client_id, bind_id, lease_time } => {
                 counters.extended += 1;
@@ -48,13 +48,13 @@ impl Journal {
             }
             Event::Unbound { rule, reason } => {
                 counters.unbound += 1;
-                let Rule { client_id, bind_id, host, address, ports, .. } = rule;
+                let Rule { client_id, bind_id, host, address, leased, .. } = rule;
                 let reason = word(*reason);
-                tracing::info!(%client_id, %bind_id, %host, %address, %ports, reason, "binding ended");
+                tracing::info!(%client_id, %bind_id, %host, %address, %leased, reason, "binding ended");
             }
             Event::Stuck { rule } => {
-                let Rule { client_id, bind_id, host, address, ports, .. } = rule;
-                tracing::warn!(%client_id, %bind_id, %host, %address, %ports, "data path keeps a rule: ports stay taken");
+                let Rule { client_id, bind_id, host, address, leased, .. } = rule;
+                tracing::warn!(%client_id, %bind_id, %host, %address, %leased, "data path keeps a rule: ports stay taken");
             }
             Event::Fault { detail } => {
                 tracing::error!(detail, "the gateway contradicts itself: please report this")

@@ -45,7 +45,7 @@ impl Agent {
                 self.host.handle_done(op, outcome, Instant::now());
             }
             HostCommand::Renamed { old, binding } => {
-                tracing::info!(bind_id = %binding.bind_id, ports = %binding.ports, "leased again");
+                tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, "leased again");
                 self.effects.book.rename(old, binding);
             }
             HostCommand::Withdraw { binding, reason } => self.withdraw(&binding, reason, now).await,
@@ -56,7 +56,7 @@ impl Agent {
     }
 
     async fn publish(&mut self, binding: HostBinding, now: Instant) -> Result<(), InstallFailed> {
-        let (kind, ports) = (binding.kind, binding.ports.clone());
+        let (kind, ports) = (binding.kind, binding.leased.clone());
         let was_active = self.effects.is_active();
         tracing::info!(bind_id = %binding.bind_id, address = %binding.address, %ports, ?kind, "leased");
         if let Err(error) = self.effects.publish(binding).await {
@@ -80,18 +80,18 @@ impl Agent {
     }
 
     async fn withdraw(&mut self, binding: &HostBinding, reason: WithdrawReason, now: Instant) {
-        tracing::info!(bind_id = %binding.bind_id, ports = %binding.ports, ?reason, "no longer leased");
+        tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, ?reason, "no longer leased");
         let lost: Vec<u16> = match (binding.kind, reason) {
             (BindingKind::Listen, WithdrawReason::Lost) => {
-                binding.ports.iter().filter(|port| self.is_used(*port)).collect()
+                binding.leased.iter().filter(|port| self.is_used(*port)).collect()
             }
             _ => Vec::new(),
         };
-        for port in binding.ports.iter() {
+        for port in binding.leased.iter() {
             self.usage.forget(port);
         }
         if let Err(error) = self.effects.withdraw((binding.client_id, binding.bind_id)).await {
-            tracing::error!(ports = %binding.ports, error = %describe(&error), "cannot take the lease out of use");
+            tracing::error!(ports = %binding.leased, error = %describe(&error), "cannot take the lease out of use");
         }
         for port in lost {
             tracing::warn!(port, "a program still serves a port that somebody else may hold now");

@@ -149,7 +149,7 @@ impl Effects {
     pub async fn publish(&mut self, binding: HostBinding) -> Result<(), EffectError> {
         self.check(&binding).await?;
         let key = (binding.client_id, binding.bind_id);
-        let ports: Vec<u16> = binding.ports.iter().collect();
+        let ports: Vec<u16> = binding.leased.iter().collect();
         self.book.add(binding);
         match self.put_into_use(&ports).await {
             Ok(()) => Ok(()),
@@ -195,7 +195,7 @@ impl Effects {
     /// The first of them.
     pub async fn withdraw(&mut self, key: (ClientId, BindId)) -> Result<(), EffectError> {
         let Some(binding) = self.book.remove(key) else { return Ok(()) };
-        let closed = self.book.close(&mut self.hooks, binding.ports.iter());
+        let closed = self.book.close(&mut self.hooks, binding.leased.iter());
         let synced = self.sync().await;
         closed.map_err(EffectError::from).and(synced)
     }

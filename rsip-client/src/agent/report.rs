@@ -120,7 +120,7 @@ impl Agent {
     fn lease(&self, view: &BindingView, sockets: &BTreeMap<u16, usize>) -> Lease {
         let binding = &view.binding;
         let uses: Vec<usize> = binding
-            .ports
+            .leased
             .iter()
             .map(|port| {
                 let counted = self.effects.hooks.uses(port).unwrap_or_default();
@@ -131,7 +131,7 @@ impl Agent {
             .collect();
         Lease {
             address: binding.address,
-            ports: binding.ports.to_string(),
+            ports: binding.leased.to_string(),
             count: uses.len(),
             bind_id: binding.bind_id.0,
             lease: view.lease_time.as_secs(),
@@ -158,7 +158,7 @@ impl Agent {
             .book
             .bindings()
             .filter(|binding| binding.kind == BindingKind::Block)
-            .map(|binding| format!("{} ports {}", binding.address, binding.ports))
+            .map(|binding| format!("{} ports {}", binding.address, binding.leased))
             .collect();
         let leased = if leased.is_empty() { "no ephemeral ports".to_owned() } else { leased.join(", ") };
         crate::calls::say(&format!(

@@ -182,7 +182,7 @@ impl Agent {
         let before = &self.effects.state.served_before;
         let view = self.host.view(now);
         let resumed: BTreeSet<u16> =
-            view.bindings.iter().flat_map(|view| view.binding.ports.iter()).collect();
+            view.bindings.iter().flat_map(|view| view.binding.leased.iter()).collect();
         let strangers: Vec<u16> = self
             .served_ports()
             .into_iter()

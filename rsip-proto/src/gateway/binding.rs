@@ -80,11 +80,11 @@ impl Binding {
     }
 
     pub(super) fn grant(&self) -> Grant {
-        Grant { address: self.rule.address, ports: self.rule.ports.clone() }
+        Grant { address: self.rule.address, ports: self.rule.leased.ports().cloned().unwrap_or(Ports::ANY) }
     }
 
     pub(super) fn port_count(&self) -> u32 {
-        port_count(&self.rule.ports)
+        self.rule.leased.iter().count().try_into().unwrap_or(u32::MAX)
     }
 
     pub(super) const fn state(&self) -> BindingState {

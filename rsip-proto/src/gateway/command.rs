@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::ids::{BindId, ClientId, OpId};
-use crate::wire::{ErrorCode, Message, Ports, TunnelType};
+use crate::lease::{Leased, Remote};
+use crate::wire::{ErrorCode, Message, TunnelType};
 
 /// How a message came, and how its answer goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +29,8 @@ pub struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstallFailed;
 
-/// What the data path has to hold for one binding: packets to `address` and any of `ports` go to `host` through
-/// `tunnel`, and `host` may send from them. Neutral of the back end; leases end by `Remove`, not by a time in here.
+/// What the data path has to hold for one binding: packets from `remote` to what is `leased` of `address` go to `host`
+/// through `tunnel`, and `host` may send from there to `remote`. Neutral of the back end; leases end by `Remove`, not by a time in here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Whose binding.
@@ -40,8 +41,10 @@ pub struct Rule {
     pub host: Ipv4Addr,
     /// The leased public address.
     pub address: Ipv4Addr,
-    /// The leased ports, TCP and UDP alike. Never don't care.
-    pub ports: Ports,
+    /// What of it is leased.
+    pub leased: Leased,
+    /// With whom it may be used.
+    pub remote: Remote,
     /// How packets travel to the host.
     pub tunnel: TunnelType,
 }

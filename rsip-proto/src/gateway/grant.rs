@@ -18,9 +18,10 @@ use super::lease_timer::Timer;
 use super::policy::{self, LocalPorts, PortRequest, Refusal};
 use super::{Event, Gateway, GatewayCommand, InstallFailed, Peer, RemovalReason, Rule};
 use crate::ids::{BindId, ClientId};
+use crate::lease::Remote;
 use crate::pool::{LeaseError, Wish};
 use crate::wire::message::PortBinding;
-use crate::wire::{Address, Body, ErrorCode, MessageType, RsipMethod};
+use crate::wire::{Address, Body, ErrorCode, MessageType, Ports, RsipMethod};
 
 impl Gateway {
     pub(super) fn register(&mut self, to: ReplyTo, now: Instant) {
@@ -127,7 +128,8 @@ impl Gateway {
             bind_id,
             host: client.host,
             address: offer.address,
-            ports: offer.ports,
+            leased: offer.ports.into(),
+            remote: Remote::Any,
             tunnel: terms.tunnel,
         };
         self.bindings.insert(Binding {
@@ -179,7 +181,7 @@ impl Gateway {
             client_id: rule.client_id,
             bind_id: rule.bind_id,
             local_address: Address::Ipv4(rule.address),
-            local_ports: rule.ports.clone(),
+            local_ports: rule.leased.ports().cloned().unwrap_or(Ports::ANY),
             remote_address: binding.remote_address.clone(),
             remote_ports: binding.remote_ports.clone(),
             lease_time,

@@ -7,8 +7,9 @@ use super::binding::Binding;
 use super::grant::seconds;
 use super::{Gateway, Rule};
 use crate::ids::{BindId, ClientId};
+use crate::lease::{Leased, Remote};
 use crate::pool::PoolUsage;
-use crate::wire::{Ports, TunnelType};
+use crate::wire::TunnelType;
 
 /// The whole state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +80,10 @@ pub struct BindingView {
     pub bind_id: BindId,
     /// The leased public address.
     pub address: Ipv4Addr,
-    /// The leased ports.
-    pub ports: Ports,
+    /// What of it is leased.
+    pub leased: Leased,
+    /// With whom it may be used.
+    pub remote: Remote,
     /// How packets travel to the host.
     pub tunnel: TunnelType,
     /// LISTEN (true) or ASSIGN (false).
@@ -129,7 +132,8 @@ impl Binding {
         BindingView {
             bind_id: self.rule.bind_id,
             address: self.rule.address,
-            ports: self.rule.ports.clone(),
+            leased: self.rule.leased.clone(),
+            remote: self.rule.remote,
             tunnel: self.rule.tunnel,
             listen: self.listen,
             state,

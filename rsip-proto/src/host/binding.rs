@@ -216,7 +216,8 @@ impl Slot {
     /// Notes what is held, so that exactly this is asked for again.
     pub(super) fn remember(&mut self) {
         if let Some(lease) = self.lease() {
-            self.hint = Some((lease.binding.address, lease.binding.ports.clone()));
+            self.hint =
+                Some((lease.binding.address, lease.binding.leased.ports().cloned().unwrap_or(Ports::ANY)));
         }
     }
 

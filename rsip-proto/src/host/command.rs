@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::ids::{BindId, ClientId, OpId};
-use crate::wire::{ErrorCode, Message, Ports, TunnelType};
+use crate::lease::{Leased, Remote};
+use crate::wire::{ErrorCode, Message, TunnelType};
 
 /// What a binding is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,8 +28,10 @@ pub struct HostBinding {
     pub bind_id: BindId,
     /// The leased public address.
     pub address: Ipv4Addr,
-    /// The leased ports; never don't care.
-    pub ports: Ports,
+    /// What of it is leased.
+    pub leased: Leased,
+    /// With whom it may be used.
+    pub remote: Remote,
     /// How packets travel.
     pub tunnel: TunnelType,
     /// The tunnel's far end where it is not the gateway.

@@ -7,6 +7,7 @@ use crate::host::grant::usable;
 use crate::host::retransmit::after;
 use crate::host::{DenyReason, Host, HostBinding, HostCommand, InstallFailed, WithdrawReason};
 use crate::ids::{BindId, ClientId, OpId};
+use crate::lease::Remote;
 use crate::wire::Body;
 use crate::wire::message::PortBinding;
 
@@ -107,7 +108,8 @@ impl Host {
             client_id,
             bind_id: grant.bind_id,
             address: usable.address,
-            ports: usable.ports,
+            leased: usable.ports.into(),
+            remote: Remote::Any,
             tunnel: usable.tunnel,
             tunnel_endpoint: usable.tunnel_endpoint,
         };

@@ -99,7 +99,7 @@ impl Host {
         let SavedBinding { binding, lease_time, releasing } = saved;
         let target = match binding.kind {
             BindingKind::Block => Target::Block,
-            BindingKind::Listen | BindingKind::StaticListen => match binding.ports.iter().next() {
+            BindingKind::Listen | BindingKind::StaticListen => match binding.leased.iter().next() {
                 Some(port) if self.table.by_port(port).is_none() => Target::Port(port),
                 _ => return,
             },

@@ -107,7 +107,7 @@ impl Host {
         let mut bindings: Vec<BindingView> =
             self.table.iter().filter_map(|(_, slot)| binding_view(slot, now)).collect();
         bindings
-            .sort_by_key(|view| (view.binding.kind != BindingKind::Block, view.binding.ports.iter().next()));
+            .sort_by_key(|view| (view.binding.kind != BindingKind::Block, view.binding.leased.iter().next()));
         let block = self.table.iter().filter(|(_, slot)| slot.target == Target::Block);
         HostView {
             gateway: self.gateway_state(),

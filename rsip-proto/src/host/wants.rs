@@ -162,7 +162,7 @@ impl Host {
             State::InUse { lease, lost: false } => {
                 slot.target == Target::Block
                     && slot.wanted()
-                    && lease.binding.ports.iter().any(|it| it == port)
+                    && lease.binding.leased.iter().any(|it| it == port)
             }
             _ => false,
         })

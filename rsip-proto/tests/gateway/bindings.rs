@@ -6,6 +6,7 @@ use rsip_proto::gateway::{
     BindingState, ClientState, Event, GatewayCommand, GatewayConfig, RemovalReason, Rule,
 };
 use rsip_proto::ids::BindId;
+use rsip_proto::lease::Remote;
 use rsip_proto::wire::message::{AssignRequestRsapIp, ListenRequest};
 use rsip_proto::wire::{Address, Body, Ports, QueryTuple, TunnelType};
 
@@ -217,7 +218,8 @@ fn the_rule_says_where_packets_go() {
         bind_id: BindId(1),
         host: Ipv4Addr::new(10, 0, 0, 77),
         address: PUBLIC,
-        ports: Ports::single(443),
+        leased: Ports::single(443).into(),
+        remote: Remote::Any,
         tunnel: TunnelType::Gre,
     };
     assert_eq!(commands, [install(1, expected)]);

@@ -90,7 +90,7 @@ impl Model {
                 assert_eq!((answer.client_id, answer.bind_id), key);
                 assert_eq!(
                     (answer.local_address, &answer.local_ports),
-                    (Address::Ipv4(rule.address), &rule.ports)
+                    (Address::Ipv4(rule.address), rule.leased.ports().unwrap())
                 );
                 assert!(answer.lease_time > 0);
                 self.granted.insert(key, rule);
@@ -108,8 +108,8 @@ impl Model {
     /// The invariant above all: no (address, port) is asked for while the data path may hold it for somebody else.
     fn install(&mut self, op: OpId, rule: Rule) {
         let key = (rule.client_id, rule.bind_id);
-        assert!(rule.ports.iter().count() > 0);
-        for port in rule.ports.iter() {
+        assert!(rule.leased.iter().count() > 0);
+        for port in rule.leased.iter() {
             let other = self.ports.insert((rule.address, port), key);
             assert_eq!(other, None, "{} port {port} is given to {key:?} too", rule.address);
         }
@@ -133,7 +133,7 @@ impl Model {
             (Held::Installing, true) | (Held::Removing, false) => *held = Held::Holds,
             (Held::Installing, false) | (Held::Removing, true) => {
                 let (rule, _) = self.rules.remove(&key).expect("known");
-                for port in rule.ports.iter() {
+                for port in rule.leased.iter() {
                     assert_eq!(self.ports.remove(&(rule.address, port)), Some(key));
                 }
             }
@@ -177,8 +177,8 @@ impl Model {
                 let (rule, _) =
                     self.rules.get(&key).unwrap_or_else(|| panic!("{binding:?} was never asked for"));
                 assert_eq!(
-                    (&rule.ports, rule.address, rule.host),
-                    (&binding.ports, binding.address, client.host)
+                    (&rule.leased, rule.address, rule.host),
+                    (&binding.leased, binding.address, client.host)
                 );
                 assert!(seen.insert(key));
             }

@@ -8,6 +8,7 @@ use rsip_proto::gateway::{
     Transport,
 };
 use rsip_proto::ids::{BindId, ClientId, MessageCounter, OpId};
+use rsip_proto::lease::Remote;
 use rsip_proto::pool::PoolConfig;
 use rsip_proto::wire::message::{AssignRequestRsapIp, ListenRequest, PortBinding};
 use rsip_proto::wire::{Address, Body, ErrorCode, Message, Ports, RsipMethod, TunnelType};
@@ -211,7 +212,8 @@ pub(crate) fn rule(client_id: ClientId, bind_id: u32, host: u8, ports: Ports) ->
         bind_id: BindId(bind_id),
         host: Ipv4Addr::new(10, 0, 0, host),
         address: PUBLIC,
-        ports,
+        leased: ports.into(),
+        remote: Remote::Any,
         tunnel: TunnelType::IpIp,
     }
 }
@@ -229,7 +231,7 @@ pub(crate) fn granted(rule: &Rule, lease_time: u32) -> PortBinding {
         client_id: rule.client_id,
         bind_id: rule.bind_id,
         local_address: Address::Ipv4(rule.address),
-        local_ports: rule.ports.clone(),
+        local_ports: rule.leased.ports().unwrap().clone(),
         remote_address: Address::ANY,
         remote_ports: Ports::ANY,
         lease_time,

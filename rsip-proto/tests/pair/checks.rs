@@ -31,7 +31,7 @@ impl World {
     fn check_that_hosts_are_right(&self) {
         for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| self.touched[*index]) {
             for ((client_id, bind_id), binding) in node.held(self.now) {
-                for port in binding.ports.iter() {
+                for port in binding.leased.iter() {
                     let entry = self.gate.path.get(&(binding.address, port));
                     let right = entry.is_some_and(|entry| {
                         entry.host == node.address && entry.client_id == client_id && entry.bind_id == bind_id
@@ -71,11 +71,11 @@ impl World {
                 return of_host(format!("{:?}", view.gateway));
             }
             let theirs: BTreeMap<_, _> =
-                client.bindings.iter().map(|it| (it.bind_id, (it.address, it.ports.clone()))).collect();
+                client.bindings.iter().map(|it| (it.bind_id, (it.address, it.leased.clone()))).collect();
             let ours: BTreeMap<_, _> = view
                 .bindings
                 .iter()
-                .map(|it| (it.binding.bind_id, (it.binding.address, it.binding.ports.clone())))
+                .map(|it| (it.binding.bind_id, (it.binding.address, it.binding.leased.clone())))
                 .collect();
             if ours != theirs {
                 return of_host(format!("has {ours:?}, the gateway thinks {theirs:?}"));
@@ -87,7 +87,7 @@ impl World {
                 if it.state != BindingState::InUse || it.binding.kind == BindingKind::Listen {
                     return of_host(format!("keeps {it:?}"));
                 }
-                in_path += it.binding.ports.iter().count();
+                in_path += it.binding.leased.iter().count();
             }
             for it in &view.pending {
                 let justified = match it.kind {

@@ -88,7 +88,7 @@ impl Gate {
         }
         let Rule { client_id, bind_id, host, address, .. } = change.rule;
         let entry = Entry { host, client_id, bind_id };
-        for port in change.rule.ports.iter() {
+        for port in change.rule.leased.iter() {
             let key = (address, port);
             if change.install {
                 let before = self.path.insert(key, entry);

@@ -153,7 +153,7 @@ impl Node {
             HostCommand::Renamed { old, binding } => {
                 self.tally.count("renamed");
                 let before = self.published.remove(&old).expect("renamed: published before");
-                assert_eq!((before.address, &before.ports), (binding.address, &binding.ports));
+                assert_eq!((before.address, &before.leased), (binding.address, &binding.leased));
                 self.published.insert((binding.client_id, binding.bind_id), binding);
                 None
             }
@@ -185,7 +185,7 @@ impl Node {
                 if outcome.is_err() {
                     return Some(Work::Denied(port));
                 }
-                let held = self.published.values().any(|binding| binding.ports.iter().any(|it| it == port));
+                let held = self.published.values().any(|binding| binding.leased.iter().any(|it| it == port));
                 assert!(held, "port {port} is allowed, and not in use here");
                 self.programs.insert(port);
                 Some(Work::Allowed(port))

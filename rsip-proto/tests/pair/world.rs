@@ -228,7 +228,7 @@ impl World {
         }
         let Some(binding) = it.installing.remove(&op) else { return };
         if works && !it.stopped {
-            for port in binding.ports.iter() {
+            for port in binding.leased.iter() {
                 let run = it.run;
                 self.events
                     .insert((self.now + LINGER * 2, self.next_event), Event::Linger { node, run, port });

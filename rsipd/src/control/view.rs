@@ -183,13 +183,14 @@ impl Client {
                 bind_id: binding.bind_id,
                 host: view.host,
                 address: binding.address,
-                ports: binding.ports.clone(),
+                leased: binding.leased.clone(),
+                remote: binding.remote,
                 tunnel: binding.tunnel,
             };
             Binding {
                 bind_id: binding.bind_id.0,
                 address: binding.address,
-                ports: ascending(&binding.ports),
+                ports: binding.leased.ports().map(ascending).unwrap_or_default(),
                 tunnel: binding.tunnel.to_string(),
                 listen: binding.listen,
                 state: match binding.state {

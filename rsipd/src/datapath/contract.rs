@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use rsip_proto::gateway::Rule;
 use rsip_proto::ids::{BindId, ClientId};
+use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::{Ports, TunnelType};
 
 use super::{Datapath, DatapathError};
@@ -25,7 +26,8 @@ pub fn check(datapath: &mut impl Datapath, pool: &[Ipv4Addr]) {
             bind_id: BindId(1),
             host,
             address: *address,
-            ports,
+            leased: Leased::Ports(ports),
+            remote: Remote::Any,
             tunnel: TunnelType::IpIp,
         };
         let block = rule(FIRST, Ports::Range { first: 65281, count: 255 });
@@ -70,7 +72,8 @@ pub fn check(datapath: &mut impl Datapath, pool: &[Ipv4Addr]) {
         bind_id: BindId(1),
         host: FIRST,
         address: pool.first().copied().unwrap_or(FOREIGN),
-        ports: Ports::single(80),
+        leased: Ports::single(80).into(),
+        remote: Remote::Any,
         tunnel: TunnelType::Gre,
     };
     assert!(

@@ -92,7 +92,7 @@ impl EbpfDatapath {
     /// Gives the ports to the host; what it did is pushed to `done`, also on an error.
     fn take(&mut self, rule: &Rule, index: u32, done: &mut Vec<u32>) -> Result<(), DatapathError> {
         let host = raw(rule.host);
-        for port in rule.ports.iter() {
+        for port in rule.leased.iter() {
             let slot = slot(index, port);
             let holder = self.holder(slot)?;
             if holder == host {
@@ -198,7 +198,7 @@ impl Datapath for EbpfDatapath {
         let host = raw(rule.host);
         let mut freed = 0;
         let mut outcome = Ok(());
-        for port in rule.ports.iter() {
+        for port in rule.leased.iter() {
             let slot = slot(index, port);
             // One port that cannot be freed does not keep the others.
             let free = match self.holder(slot) {
@@ -216,7 +216,7 @@ impl Datapath for EbpfDatapath {
 
     fn holds(&self, rule: &Rule) -> Result<bool, DatapathError> {
         let index = self.index(rule)?;
-        for port in rule.ports.iter() {
+        for port in rule.leased.iter() {
             if self.holder(slot(index, port))? != raw(rule.host) {
                 return Ok(false);
             }

@@ -72,7 +72,7 @@ impl State {
             return Err(DatapathError::Tunnel(rule.tunnel));
         }
         let address = rule.address;
-        for port in rule.ports.iter() {
+        for port in rule.leased.iter() {
             match self.held.get(&(address, port)) {
                 Some(holder) if *holder != rule.host => {
                     return Err(DatapathError::Held { address, port, holder: *holder });
@@ -80,13 +80,13 @@ impl State {
                 _ => {}
             }
         }
-        self.held.extend(rule.ports.iter().map(|port| ((address, port), rule.host)));
+        self.held.extend(rule.leased.iter().map(|port| ((address, port), rule.host)));
         Ok(())
     }
 
     fn remove(&mut self, rule: &Rule) -> Result<(), DatapathError> {
         self.fail_if_told("remove")?;
-        for port in rule.ports.iter() {
+        for port in rule.leased.iter() {
             if self.held.get(&(rule.address, port)) == Some(&rule.host) {
                 self.held.remove(&(rule.address, port));
             }
@@ -116,7 +116,7 @@ impl Datapath for FakeDatapath {
 
     fn holds(&self, rule: &Rule) -> Result<bool, DatapathError> {
         let state = self.state();
-        Ok(rule.ports.iter().all(|port| state.held.get(&(rule.address, port)) == Some(&rule.host)))
+        Ok(rule.leased.iter().all(|port| state.held.get(&(rule.address, port)) == Some(&rule.host)))
     }
 
     fn stats(&self) -> Result<Stats, DatapathError> {

@@ -174,7 +174,7 @@ impl Rig {
             }
             HostCommand::Renamed { old, binding } => {
                 let before = self.published.remove(&old).expect("in use");
-                assert_eq!((before.address, &before.ports), (binding.address, &binding.ports));
+                assert_eq!((before.address, &before.leased), (binding.address, &binding.leased));
                 let name = (binding.client_id, binding.bind_id);
                 assert!(self.published.insert(name, binding).is_none(), "{name:?} twice");
             }
@@ -188,7 +188,7 @@ impl Rig {
             HostCommand::Verdict { port, outcome } => {
                 assert!(self.waiting.remove(&port).is_some(), "nobody waits for {port}");
                 if outcome.is_ok() {
-                    let held = self.published.values().any(|it| it.ports.iter().any(|held| held == port));
+                    let held = self.published.values().any(|it| it.leased.iter().any(|held| held == port));
                     assert!(held, "{port} is not in use");
                 }
             }

@@ -172,7 +172,7 @@ fn what_was_lost_makes_room_for_a_new_binding_of_its_name() {
     else {
         panic!("{commands:?}");
     };
-    assert_eq!((first, &moved.ports), (&(CLIENT, BindId(9)), &Ports::single(443)));
+    assert_eq!((first, &moved.leased), (&(CLIENT, BindId(9)), &Ports::single(443).into()));
     assert_ne!(moved.bind_id, BindId(9));
     assert_eq!((second, binding), (&(CLIENT, BindId(5)), &listener(9, 80)));
     let placeholder = (moved.client_id, moved.bind_id);

@@ -18,6 +18,7 @@ use crate::host::{
     SavedState,
 };
 use crate::ids::{BindId, ClientId, MessageCounter, OpId};
+use crate::lease::Remote;
 use crate::wire::message::PortBinding;
 use crate::wire::{
     Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, RemotePolicy, TunnelType,
@@ -235,7 +236,8 @@ pub(super) fn binding(kind: BindingKind, client_id: ClientId, bind_id: u32, port
         client_id,
         bind_id: BindId(bind_id),
         address: PUBLIC,
-        ports,
+        leased: ports.into(),
+        remote: Remote::Any,
         tunnel: TunnelType::IpIp,
         tunnel_endpoint: None,
     }

@@ -185,7 +185,7 @@ fn what_is_saved_is_what_is_held() {
 #[test]
 fn nonsense_in_the_saved_state_does_no_harm() {
     let mut odd = listener(7, 80);
-    odd.ports = Ports::ANY;
+    odd.leased = Ports::ANY.into();
     let state = saved(vec![listener(5, 80), listener(6, 80), odd]);
     let mut it = up(tcp(), state);
     it.commands();
