@@ -59,6 +59,15 @@ impl Journal {
             Event::Fault { detail } => {
                 tracing::error!(detail, "the gateway contradicts itself: please report this")
             }
+            Event::Misused { client_id, host, misuse } => {
+                let error = misuse.error_code().name();
+                *counters.misused.entry(error.to_owned()).or_default() += 1;
+                if self.may_log(now) {
+                    tracing::info!(%client_id, %host, error, "host sent data that it may not send");
+                } else {
+                    self.suppressed += 1;
+                }
+            }
             Event::Refused { peer, error, detail } => {
                 *counters.refused.entry(error.name().to_owned()).or_default() += 1;
                 if self.may_log(now) {

@@ -157,6 +157,7 @@ fn gateway_config(
 ) -> GatewayConfig {
     let pool = PoolConfig {
         addresses: pool,
+        whole: Vec::new(),
         port_range: settings.port_range.clone(),
         listen_range: settings.listen_range.clone(),
         reserved: settings.reserved_ports.clone(),

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use super::misuse::Told;
 use super::{Peer, Transport, TransportKind};
 use crate::ids::{BindId, ClientId};
 
@@ -21,6 +22,8 @@ pub(super) struct Client {
     pub(super) expires: Instant,
     /// Ports of this client's bindings, in whatever state.
     pub(super) ports: u32,
+    /// What it was told about data that it may not send.
+    pub(super) told: Told,
     last_bind: u32,
 }
 
@@ -34,6 +37,7 @@ impl Client {
             registered_at: now,
             expires,
             ports: 0,
+            told: Told::default(),
             last_bind: 0,
         }
     }
@@ -85,6 +89,10 @@ impl Clients {
 
     pub(super) fn of_host(&self, host: Ipv4Addr) -> Option<&Client> {
         self.by_id.get(self.by_host.get(&host)?)
+    }
+
+    pub(super) fn of_host_mut(&mut self, host: Ipv4Addr) -> Option<&mut Client> {
+        self.by_id.get_mut(self.by_host.get(&host)?)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Client> {

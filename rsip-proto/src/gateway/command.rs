@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use super::Misuse;
 use crate::ids::{BindId, ClientId, OpId};
 use crate::lease::{Leased, Remote};
 use crate::wire::{ErrorCode, Message, TunnelType};
@@ -151,6 +152,15 @@ pub enum Event {
     Fault {
         /// How.
         detail: String,
+    },
+    /// A host sent data that it may not send (RFC 3103 section 10.4), and was told so. The data path has dropped it.
+    Misused {
+        /// Whose data.
+        client_id: ClientId,
+        /// Its private address.
+        host: Ipv4Addr,
+        /// What was wrong.
+        misuse: Misuse,
     },
     /// A request was refused or could not be understood.
     Refused {

@@ -220,6 +220,18 @@ impl Gateway {
         }
     }
 
+    /// The server must stop because of a fault of its own: each host hears INTERNAL_SERVER_ERROR with its client ID
+    /// (RFC 3103 section 10.4), then all is as with [`Gateway::shutdown`].
+    pub fn fail(&mut self, now: Instant) {
+        self.expire(now);
+        let clients: Vec<ClientId> = self.clients.iter().map(|client| client.id).collect();
+        for client_id in clients {
+            let error = ErrorCode::InternalServerError;
+            self.notify(client_id, Body::ErrorResponse { error, client_id: Some(client_id), bind_id: None });
+        }
+        self.shutdown(now);
+    }
+
     /// A TCP connection is gone. The registration stays: its lease rules. What was asked for over the connection and not
     /// yet answered is undone, since the host cannot know that it has it.
     pub fn handle_disconnect(&mut self, connection: u64, now: Instant) {

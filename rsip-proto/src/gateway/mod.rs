@@ -32,6 +32,7 @@ mod ending;
 mod grant;
 mod lease_timer;
 mod limit;
+pub mod misuse;
 mod policy;
 mod query;
 mod replay;
@@ -42,7 +43,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 pub use command::{Event, GatewayCommand, InstallFailed, Peer, RemovalReason, Rule, Transport};
-pub use config::GatewayConfig;
+pub use config::{GatewayConfig, RemoteDeny};
+pub use misuse::Misuse;
 pub use view::{BindingState, BindingView, ClientState, ClientView, GatewayView, PoolView, TransportKind};
 
 use crate::ids::{ClientId, OpId};

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::error::PoolFault;
 use super::ports::PortSet;
-use super::{Holder, PoolUsage};
+use super::{Holder, PoolUsage, WholeUse};
 
 /// What is the same for every address.
 pub(super) struct Ranges {
@@ -179,6 +179,7 @@ impl AddressPool {
             leased: self.held,
             resting,
             free: self.ranges.leasable.len().saturating_sub(self.held).saturating_sub(resting),
+            whole: WholeUse::Never,
         }
     }
 }

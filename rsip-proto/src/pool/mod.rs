@@ -24,8 +24,11 @@ use ports::{PortSet, ports_of};
 /// What may be leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// `POOL`: the public addresses, in the order in which they are tried.
+    /// `POOL`: the public addresses that are shared by port, in the order in which they are tried.
     pub addresses: Vec<Ipv4Addr>,
+    /// `RSA_POOL`: the public addresses that may be leased whole, in the order in which they are tried. An address may
+    /// stand in `addresses` too: then the first lease decides which of both it is, until the last one has ended.
+    pub whole: Vec<Ipv4Addr>,
     /// `PORT_RANGE`: where ports that the gateway chooses come from.
     pub port_range: RangeInclusive<u16>,
     /// `LISTEN_RANGE`: ports that a host may ask for by number.
@@ -72,6 +75,23 @@ pub struct PoolUsage {
     pub resting: u32,
     /// Of these: the rest.
     pub free: u32,
+    /// Whether it may be leased whole, and is.
+    pub whole: WholeUse,
+}
+
+/// What a public address is to those who want it whole (RSA-IP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WholeUse {
+    /// Never leased whole: not in `RSA_POOL`.
+    Never,
+    /// May be leased whole now.
+    Free,
+    /// May be leased whole, but was given back a short while ago: the gateway chooses others first.
+    Resting,
+    /// Somebody holds ports of it, so that nobody can have it whole.
+    Shared,
+    /// Leased whole, so that nobody can have ports of it. Every port that may be leased counts as leased.
+    Leased,
 }
 
 /// The public addresses and their ports.

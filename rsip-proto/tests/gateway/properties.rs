@@ -24,6 +24,7 @@ fn scarce() -> GatewayConfig {
         max_lease_time: Duration::from_secs(100),
         ..GatewayConfig::new(PoolConfig {
             addresses: vec![PUBLIC, SECOND_PUBLIC],
+            whole: Vec::new(),
             port_range: 10_000..=10_007,
             listen_range: 80..=83,
             reserved: vec![81, 10_003],

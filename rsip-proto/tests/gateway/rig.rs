@@ -23,6 +23,7 @@ pub(crate) const LEASE: u32 = 600;
 pub(crate) fn config() -> GatewayConfig {
     GatewayConfig::new(PoolConfig {
         addresses: vec![PUBLIC],
+        whole: Vec::new(),
         port_range: 10_000..=10_999,
         listen_range: 1..=1023,
         reserved: vec![22],

@@ -24,6 +24,7 @@ fn config(lease_time: Duration) -> GatewayConfig {
     let mut config = GatewayConfig::new(PoolConfig {
         addresses: vec![Ipv4Addr::new(192, 0, 2, 1)],
         // Too few for everybody's wishes: blocks are refused and halved.
+        whole: Vec::new(),
         port_range: 10_000..=10_099,
         listen_range: 1..=1023,
         reserved: vec![22],

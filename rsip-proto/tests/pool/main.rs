@@ -19,6 +19,7 @@ const REST: Duration = Duration::from_secs(120);
 fn config() -> PoolConfig {
     PoolConfig {
         addresses: vec![FIRST, SECOND],
+        whole: Vec::new(),
         port_range: 10_000..=10_009,
         listen_range: 80..=89,
         reserved: vec![81, 10_005],
@@ -285,6 +286,7 @@ fn every_port_of_an_address_can_be_leased() {
     let now = Instant::now();
     let everything = PoolConfig {
         addresses: vec![FIRST],
+        whole: Vec::new(),
         port_range: 1..=65_535,
         listen_range: 1..=65_535,
         reserved: Vec::new(),

@@ -155,6 +155,9 @@ pub struct Events {
     pub unbound: u64,
     /// Requests refused, by the name of the error.
     pub refused: std::collections::BTreeMap<String, u64>,
+    /// Hosts told of data that they may not send, by the name of the error.
+    #[serde(default)]
+    pub misused: std::collections::BTreeMap<String, u64>,
     /// Changes that the data path did not do.
     pub datapath_failures: u64,
 }

@@ -43,6 +43,7 @@ pub(crate) struct TestGateway {
 pub(crate) fn config() -> GatewayConfig {
     GatewayConfig::new(PoolConfig {
         addresses: vec![PUBLIC],
+        whole: Vec::new(),
         port_range: 10000..=10999,
         listen_range: 1..=32767,
         reserved: vec![22],
