@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rsip_proto::host::{BindingKind, HostBinding, SavedBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
-use rsip_proto::lease::Remote;
-use rsip_proto::wire::{Ports, TunnelType};
+use rsip_proto::lease::{Leased, Remote};
+use rsip_proto::wire::{FlowPolicy, LocalPolicy, Ports, RemotePolicy, TunnelType};
 use rsip_sys::rundir::{self, RunDirError};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,8 @@ pub struct State {
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     client_id: Option<u32>,
+    /// Local and remote, as the protocol numbers them.
+    flow_policy: Option<(u8, u8)>,
     in_doubt: bool,
     bindings: Vec<Binding>,
 }
@@ -59,7 +61,10 @@ struct Binding {
     client_id: u32,
     bind_id: u32,
     address: Ipv4Addr,
+    /// Empty: the whole address.
     ports: Vec<u16>,
+    /// The only peer that it is for.
+    remote: Option<Peer>,
     tunnel: u8,
     tunnel_endpoint: Option<Ipv4Addr>,
     lease_seconds: u64,
@@ -67,8 +72,16 @@ struct Binding {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peer {
+    address: Ipv4Addr,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
+    Address,
     Block,
     Listen,
     Static,
@@ -193,6 +206,7 @@ impl From<&SavedState> for Registration {
     fn from(saved: &SavedState) -> Self {
         Self {
             client_id: saved.client_id.map(|id| id.0),
+            flow_policy: saved.flow_policy.map(|policy| (policy.local.number(), policy.remote.number())),
             in_doubt: saved.in_doubt,
             bindings: saved.bindings.iter().map(Binding::from).collect(),
         }
@@ -203,6 +217,10 @@ impl From<&Registration> for SavedState {
     fn from(registration: &Registration) -> Self {
         Self {
             client_id: registration.client_id.map(ClientId),
+            flow_policy: registration.flow_policy.and_then(|(local, remote)| {
+                let local = LocalPolicy::from_number(local)?;
+                RemotePolicy::from_number(remote).map(|remote| FlowPolicy { local, remote })
+            }),
             in_doubt: registration.in_doubt,
             bindings: registration.bindings.iter().filter_map(Binding::restore).collect(),
         }
@@ -214,6 +232,7 @@ impl From<&SavedBinding> for Binding {
         let binding = &saved.binding;
         Self {
             kind: match binding.kind {
+                BindingKind::Address => Kind::Address,
                 BindingKind::Block => Kind::Block,
                 BindingKind::Listen => Kind::Listen,
                 BindingKind::StaticListen => Kind::Static,
@@ -222,6 +241,7 @@ impl From<&SavedBinding> for Binding {
             bind_id: binding.bind_id.0,
             address: binding.address,
             ports: binding.leased.iter().collect(),
+            remote: binding.remote.address().map(|address| Peer { address, port: binding.remote.port() }),
             tunnel: match binding.tunnel {
                 TunnelType::IpIp => 1,
                 TunnelType::Gre => 2,
@@ -236,10 +256,11 @@ impl From<&SavedBinding> for Binding {
 }
 
 impl Binding {
-    /// `None`: without ports, which no binding is.
+    /// `None`: without ports, which no binding but that of a whole address is.
     fn restore(&self) -> Option<SavedBinding> {
         let binding = HostBinding {
             kind: match self.kind {
+                Kind::Address => BindingKind::Address,
                 Kind::Block => BindingKind::Block,
                 Kind::Listen => BindingKind::Listen,
                 Kind::Static => BindingKind::StaticListen,
@@ -247,8 +268,15 @@ impl Binding {
             client_id: ClientId(self.client_id),
             bind_id: BindId(self.bind_id),
             address: self.address,
-            leased: Ports::from_ports(&self.ports)?.into(),
-            remote: Remote::Any,
+            leased: match self.kind {
+                Kind::Address => Leased::Address,
+                Kind::Block | Kind::Listen | Kind::Static => Ports::from_ports(&self.ports)?.into(),
+            },
+            remote: match self.remote {
+                None => Remote::Any,
+                Some(Peer { address, port: None }) => Remote::Address(address),
+                Some(Peer { address, port: Some(port) }) => Remote::Port(SocketAddrV4::new(address, port)),
+            },
             tunnel: match self.tunnel {
                 1 => TunnelType::IpIp,
                 2 => TunnelType::Gre,
@@ -264,8 +292,6 @@ impl Binding {
 
 #[cfg(test)]
 mod tests {
-    use rsip_proto::lease::Leased;
-
     use super::*;
 
     fn example() -> State {
@@ -276,14 +302,15 @@ mod tests {
     }
 
     fn saved() -> SavedState {
-        let binding = |kind, bind_id, ports| SavedBinding {
+        let peer = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 7), 443);
+        let binding = |kind, bind_id, leased, remote| SavedBinding {
             binding: HostBinding {
                 kind,
                 client_id: ClientId(3_000_000_000),
                 bind_id: BindId(bind_id),
                 address: Ipv4Addr::new(203, 0, 113, 9),
-                leased: Leased::Ports(ports),
-                remote: Remote::Any,
+                leased,
+                remote,
                 tunnel: TunnelType::IpIp,
                 tunnel_endpoint: None,
             },
@@ -292,12 +319,19 @@ mod tests {
         };
         SavedState {
             client_id: Some(ClientId(3_000_000_000)),
+            flow_policy: Some(FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::None }),
             in_doubt: true,
             bindings: vec![
-                binding(BindingKind::Block, 1, Ports::Range { first: 10_000, count: 255 }),
-                binding(BindingKind::Block, 2, Ports::List(vec![20_000, 20_007])),
-                binding(BindingKind::Listen, 3, Ports::single(80)),
-                binding(BindingKind::StaticListen, 4, Ports::single(22)),
+                binding(
+                    BindingKind::Block,
+                    1,
+                    Ports::Range { first: 10_000, count: 255 }.into(),
+                    Remote::Any,
+                ),
+                binding(BindingKind::Block, 2, Ports::List(vec![20_000, 20_007]).into(), Remote::Any),
+                binding(BindingKind::Listen, 3, Ports::single(80).into(), Remote::Address(*peer.ip())),
+                binding(BindingKind::StaticListen, 4, Ports::single(22).into(), Remote::Port(peer)),
+                binding(BindingKind::Address, 5, Leased::Address, Remote::Any),
             ],
         }
     }

@@ -51,6 +51,9 @@ impl Agent {
             HostCommand::Withdraw { binding, reason } => self.withdraw(&binding, reason, now).await,
             HostCommand::Verdict { port, outcome } => self.verdict(port, outcome, now),
             HostCommand::Registration(change) => self.registration_changed(change, now).await,
+            HostCommand::Local(networks) => {
+                tracing::info!(?networks, "local, as the gateway says");
+            }
             HostCommand::Stopped => self.done = true,
         }
     }
@@ -70,7 +73,7 @@ impl Agent {
             match kind {
                 BindingKind::Listen => self.usage.track(port, now),
                 BindingKind::StaticListen => self.listeners.take_over(port),
-                BindingKind::Block => {}
+                BindingKind::Block | BindingKind::Address => {}
             }
         }
         if !was_active && self.resumed {
@@ -82,7 +85,7 @@ impl Agent {
     async fn withdraw(&mut self, binding: &HostBinding, reason: WithdrawReason, now: Instant) {
         tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, ?reason, "no longer leased");
         let lost: Vec<u16> = match (binding.kind, reason) {
-            (BindingKind::Listen, WithdrawReason::Lost) => {
+            (BindingKind::Listen, WithdrawReason::Lost | WithdrawReason::Deregistered) => {
                 binding.leased.iter().filter(|port| self.is_used(*port)).collect()
             }
             _ => Vec::new(),
@@ -115,6 +118,10 @@ impl Agent {
             RegistrationChange::Refused(error) => {
                 tracing::warn!(%error, "the gateway refuses the registration");
                 self.trouble.refused(error);
+            }
+            RegistrationChange::Unsuitable(mismatch) => {
+                tracing::warn!(%mismatch, "the gateway does not fit");
+                self.trouble.unsuitable(mismatch);
             }
             // Told with each attempt; the first says it all.
             RegistrationChange::Unreachable if self.unreachable_told => {}

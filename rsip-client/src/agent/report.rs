@@ -105,6 +105,7 @@ impl Agent {
                 GatewayState::Registering => "registering".to_owned(),
                 GatewayState::Registered => "registered".to_owned(),
                 GatewayState::Refused(error) => format!("refused: {error}"),
+                GatewayState::Unsuitable(mismatch) => format!("unsuitable: {mismatch}"),
                 GatewayState::Unreachable => "unreachable".to_owned(),
                 GatewayState::Stopping => "stopping".to_owned(),
                 GatewayState::Stopped => "stopped".to_owned(),
@@ -176,6 +177,7 @@ const fn seconds_left(left: Duration) -> u64 {
 
 const fn kind(kind: BindingKind) -> &'static str {
     match kind {
+        BindingKind::Address => "address",
         BindingKind::Block => "block",
         BindingKind::Listen => "listen",
         BindingKind::StaticListen => "static",

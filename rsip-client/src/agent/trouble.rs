@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use rsip_proto::host::Mismatch;
 use rsip_proto::wire::{Body, ErrorCode, ParseError};
 use rsip_sys::exit::{ExitCode, Failure};
 
@@ -25,6 +26,8 @@ enum Found {
     NotRsip(String),
     /// The gateway does not register this host.
     Refused(ErrorCode),
+    /// What the gateway demands or offers does not fit how this host was started.
+    Unsuitable(Mismatch),
     /// The gateway registers this host, and gives it no ports.
     NoBlock(ErrorCode),
 }
@@ -75,6 +78,10 @@ impl Trouble {
         self.found = Some(Found::Refused(error));
     }
 
+    pub(super) fn unsuitable(&mut self, mismatch: Mismatch) {
+        self.found = Some(Found::Unsuitable(mismatch));
+    }
+
     pub(super) fn no_block(&mut self, error: ErrorCode) {
         self.found = Some(Found::NoBlock(error));
     }
@@ -85,12 +92,18 @@ impl Trouble {
 
     /// An RSIP gateway has said something about us.
     fn has_spoken(&self) -> bool {
-        matches!(self.found, Some(Found::Refused(_) | Found::NoBlock(_) | Found::NotRsip(_)))
+        matches!(
+            self.found,
+            Some(Found::Refused(_) | Found::Unsuitable(_) | Found::NoBlock(_) | Found::NotRsip(_))
+        )
     }
 
     /// Waiting longer would change nothing.
     pub(super) const fn is_final(&self) -> bool {
-        matches!(self.found, Some(Found::Refused(_) | Found::NoBlock(_) | Found::NotRsip(_)))
+        matches!(
+            self.found,
+            Some(Found::Refused(_) | Found::Unsuitable(_) | Found::NoBlock(_) | Found::NotRsip(_))
+        )
     }
 
     /// The line for the operator.
@@ -120,6 +133,18 @@ impl Trouble {
             Some(Found::Refused(error)) => Failure::new(ExitCode::Refused, what)
                 .why(format!("refuses the registration: {error}"))
                 .hint("see the gateway's log; MAX_CLIENTS and its access rules decide"),
+            Some(Found::Unsuitable(mismatch)) => {
+                let hint = match mismatch {
+                    Mismatch::Method(_) => "ask for the other method, or see RSA_POOL at the gateway",
+                    Mismatch::LocalMicro => {
+                        "ask for ports instead of a whole address, or see FLOW_POLICY at the gateway"
+                    }
+                    Mismatch::Tunnel => "see TUNNEL at the gateway: this host has IP-IP",
+                    Mismatch::RemoteAddress => "name it with --remote ADDRESS",
+                    Mismatch::RemotePort => "name them with --remote ADDRESS:PORT",
+                };
+                Failure::new(ExitCode::Refused, what).why(mismatch.to_string()).hint(hint)
+            }
             Some(Found::NoBlock(error)) => Failure::new(ExitCode::Refused, what)
                 .why(format!("leases no ephemeral ports: {error}"))
                 .hint("ask for fewer with --block, or widen PORT_RANGE at the gateway"),

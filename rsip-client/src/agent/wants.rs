@@ -212,6 +212,7 @@ impl Agent {
 pub(super) fn deny_text(reason: DenyReason) -> String {
     match reason {
         DenyReason::Gateway(error) => error.to_string(),
+        DenyReason::Mismatch(mismatch) => mismatch.to_string(),
         DenyReason::Unreachable => "the gateway cannot be reached".to_owned(),
         DenyReason::Timeout => "the gateway did not answer in time".to_owned(),
         DenyReason::InstallFailed => "the lease could not be taken into use on this host".to_owned(),

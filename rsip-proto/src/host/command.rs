@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::host::Method;
 use crate::ids::{BindId, ClientId, OpId};
 use crate::lease::{Leased, Remote};
 use crate::wire::{ErrorCode, Message, TunnelType};
@@ -9,6 +10,8 @@ use crate::wire::{ErrorCode, Message, TunnelType};
 /// What a binding is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BindingKind {
+    /// RSA-IP: a whole address, with every port of it.
+    Address,
     /// RSAP ports for the kernel's own choice.
     Block,
     /// LISTEN on one port because a program bound it.
@@ -38,11 +41,34 @@ pub struct HostBinding {
     pub tunnel_endpoint: Option<Ipv4Addr>,
 }
 
+/// Why nothing can be leased although the gateway registers this host: what it demands or offers does not fit the host's
+/// settings. Asked again from time to time: the gateway's configuration may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// The gateway does not offer this method.
+    #[error("the gateway does not offer {0}")]
+    Method(Method),
+    /// RSA-IP works with the local macro-flow policy only (RFC 3103 section 7.1).
+    #[error("the gateway's local micro-flow policy rules out RSA-IP")]
+    LocalMicro,
+    /// The gateway offers no tunnel type that this host has.
+    #[error("the gateway offers no tunnel type that this host has")]
+    Tunnel,
+    /// Remote macro-flow policy (RFC 3103 section 7.2), and [`super::HostConfig::remote`] names no address.
+    #[error("the gateway's remote macro-flow policy wants the peer's address to be named")]
+    RemoteAddress,
+    /// Remote micro-flow policy (RFC 3103 section 7.2), and [`super::HostConfig::remote`] names no address and port.
+    #[error("the gateway's remote micro-flow policy wants the peer's address and port to be named")]
+    RemotePort,
+}
+
 /// Why a program's bind is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DenyReason {
     /// The gateway said no.
     Gateway(ErrorCode),
+    /// The gateway's terms do not fit this host's settings; nothing was asked.
+    Mismatch(Mismatch),
     /// The gateway is known to be out of reach; nothing was asked.
     Unreachable,
     /// No answer came in time.
@@ -58,8 +84,12 @@ pub enum WithdrawReason {
     Freed,
     /// Its lease ended.
     Expired,
-    /// The gateway took it back or ended the registration.
+    /// The gateway took it back (FREE_RESPONSE). A program's port is not asked for again on its own; blocks, whole
+    /// addresses and the administrator's ports are, after a pause.
     Revoked,
+    /// The gateway ended the registration (DE-REGISTER_RESPONSE). The same is asked for again under the next one, and
+    /// comes back by `Publish`, without a `Verdict`.
+    Deregistered,
     /// The gateway lost it (restart), and would not give it again.
     Lost,
     /// The agent ends.
@@ -103,6 +133,10 @@ pub enum HostCommand {
         /// Granted, or why not.
         outcome: Result<(), DenyReason>,
     },
+    /// The networks, and single addresses as networks of 32 bits, that the gateway calls local (QUERY, RFC 3103 section
+    /// 9.14): to be reached directly, not through the tunnel. Given when the answer differs from the last one, in
+    /// ascending order; the first comes before the first `Publish`.
+    Local(Vec<(Ipv4Addr, u8)>),
     /// The registration changed; for the log and the status.
     Registration(RegistrationChange),
     /// `shutdown` is done: nothing is registered any more, or nobody answers.
@@ -116,6 +150,8 @@ pub enum RegistrationChange {
     Registered(ClientId),
     /// The gateway refused.
     Refused(ErrorCode),
+    /// The gateway's terms do not fit this host's settings: de-registered, and tried again from time to time.
+    Unsuitable(Mismatch),
     /// No answer, or the transport failed.
     Unreachable,
     /// The gateway forgot us, or the lease ended; we register again.

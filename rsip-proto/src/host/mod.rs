@@ -63,12 +63,14 @@ mod tests;
 mod wants;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 pub use command::{
-    BindingKind, DenyReason, HostBinding, HostCommand, InstallFailed, RegistrationChange, WithdrawReason,
+    BindingKind, DenyReason, HostBinding, HostCommand, InstallFailed, Mismatch, RegistrationChange,
+    WithdrawReason,
 };
-pub use config::{HostConfig, HostTransport};
+pub use config::{HostConfig, HostTransport, Method};
 pub use resume::{SavedBinding, SavedState};
 pub use view::{BindingState, BindingView, GatewayState, HostView, PendingView};
 
@@ -102,6 +104,10 @@ pub struct Host {
     displaced: bool,
     counter: MessageCounter,
     outstanding: Option<Outstanding>,
+    /// What the gateway calls local, as told to the shell.
+    local: Vec<(Ipv4Addr, u8)>,
+    /// What it complained of.
+    complaints: BTreeMap<ErrorCode, u64>,
     heard_at: Instant,
     probe_now: bool,
     /// The gateway may hold a binding whose name we never heard.
@@ -129,6 +135,8 @@ impl Host {
             displaced: false,
             counter: MessageCounter::ASYNCHRONOUS,
             outstanding: None,
+            local: Vec::new(),
+            complaints: BTreeMap::new(),
             heard_at: now,
             probe_now: false,
             doubt: false,

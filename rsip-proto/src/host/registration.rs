@@ -33,7 +33,6 @@ pub(super) struct Held {
     pub(super) client_id: ClientId,
     pub(super) lease_time: Duration,
     pub(super) expires_at: Instant,
-    /// `None`: taken over from an earlier run, whose REGISTER_RESPONSE is gone.
     pub(super) flow_policy: Option<FlowPolicy>,
     pub(super) methods: Vec<RsipMethod>,
     pub(super) tunnel_types: Vec<TunnelType>,
@@ -48,6 +47,14 @@ impl Host {
     pub(super) const fn client_id(&self) -> Option<ClientId> {
         match &self.registration {
             Registration::Held(held) => Some(held.client_id),
+            Registration::None { .. } => None,
+        }
+    }
+
+    /// What the gateway demands of requests.
+    pub(super) fn flow_policy(&self) -> Option<FlowPolicy> {
+        match &self.registration {
+            Registration::Held(held) => held.flow_policy,
             Registration::None { .. } => None,
         }
     }

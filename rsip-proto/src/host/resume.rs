@@ -8,6 +8,7 @@ use crate::host::requests::creates_binding;
 use crate::host::retransmit::{Backoff, after};
 use crate::host::{BindingKind, Host, HostBinding, HostConfig};
 use crate::ids::ClientId;
+use crate::wire::FlowPolicy;
 
 /// One binding, as saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct SavedBinding {
 pub struct SavedState {
     /// The host's name at the gateway; `None`: not registered.
     pub client_id: Option<ClientId>,
+    /// What the gateway demands of requests; `None`: not known, and then a resumed host registers anew.
+    pub flow_policy: Option<FlowPolicy>,
     /// A request that may create a binding has no answer yet: after a crash the gateway may hold a binding whose name
     /// was never heard, and only registering anew gives it back.
     pub in_doubt: bool,
@@ -42,16 +45,16 @@ impl Host {
     #[must_use]
     pub fn resume(config: HostConfig, saved: SavedState, now: Instant) -> Self {
         let mut host = Self::new(config, now);
-        let SavedState { client_id, in_doubt, bindings } = saved;
+        let SavedState { client_id, flow_policy, in_doubt, bindings } = saved;
         let longest = bindings.iter().map(|saved| saved.lease_time).max();
         // Without a binding there is no lease to go by, and nothing to lose by registering anew.
-        let held = client_id.zip(longest).filter(|_| !in_doubt);
+        let held = client_id.zip(longest).filter(|_| !in_doubt && flow_policy.is_some());
         if let Some((client_id, lease_time)) = held {
             host.registration = Registration::Held(Held {
                 client_id,
                 lease_time,
                 expires_at: after(now, lease_time),
-                flow_policy: None,
+                flow_policy,
                 methods: Vec::new(),
                 tunnel_types: Vec::new(),
                 confirmed: false,
@@ -90,6 +93,7 @@ impl Host {
             .collect();
         SavedState {
             client_id,
+            flow_policy: self.flow_policy(),
             in_doubt: client_id.is_some() && (asking || renewing || self.doubt),
             bindings,
         }
@@ -98,7 +102,7 @@ impl Host {
     fn take_over(&mut self, saved: SavedBinding, held: bool, now: Instant) {
         let SavedBinding { binding, lease_time, releasing } = saved;
         let target = match binding.kind {
-            BindingKind::Block => Target::Block,
+            BindingKind::Address | BindingKind::Block => Target::Block,
             BindingKind::Listen | BindingKind::StaticListen => match binding.leased.iter().next() {
                 Some(port) if self.table.by_port(port).is_none() => Target::Port(port),
                 _ => return,

@@ -1,11 +1,13 @@
 //! What the status shows: values, taken at one moment.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::host::binding::{Slot, State, Target};
 use crate::host::link::Link;
 use crate::host::registration::Registration;
-use crate::host::{BindingKind, Host, HostBinding};
+use crate::host::{BindingKind, Host, HostBinding, Mismatch};
 use crate::ids::ClientId;
 use crate::wire::{ErrorCode, FlowPolicy, Ports, RsipMethod, TunnelType};
 
@@ -22,6 +24,8 @@ pub enum GatewayState {
     Registered,
     /// The gateway refused the registration; it is asked again from time to time.
     Refused(ErrorCode),
+    /// The gateway's terms do not fit this host's settings; asked again from time to time.
+    Unsuitable(Mismatch),
     /// No answer, or no transport; tried again from time to time. Bindings live on until their leases end.
     Unreachable,
     /// `shutdown` was called.
@@ -90,7 +94,11 @@ pub struct HostView {
     pub tunnel_types: Vec<TunnelType>,
     /// Ports asked for in one block at present: smaller than configured after the gateway refused that many.
     pub block_size: u8,
-    /// What is held, blocks first, then by port.
+    /// What the gateway calls local, as in `HostCommand::Local`.
+    pub local: Vec<(Ipv4Addr, u8)>,
+    /// How often the gateway complained of packets that this host sent (RFC 3103 section 10.4: 307 and 312 to 315).
+    pub complaints: BTreeMap<ErrorCode, u64>,
+    /// What is held, whole addresses and blocks first, then by port.
     pub bindings: Vec<BindingView>,
     /// What is wanted and not held.
     pub pending: Vec<PendingView>,
@@ -118,6 +126,8 @@ impl Host {
             methods: held.map(|held| held.methods.clone()).unwrap_or_default(),
             tunnel_types: held.map(|held| held.tunnel_types.clone()).unwrap_or_default(),
             block_size: block.map(|(_, slot)| slot.size).min().unwrap_or(self.config.block_size),
+            local: self.local.clone(),
+            complaints: self.complaints.clone(),
             bindings,
             pending: self.table.iter().filter_map(|(_, slot)| pending_view(slot, now)).collect(),
         }

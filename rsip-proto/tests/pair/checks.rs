@@ -95,7 +95,7 @@ impl World {
                     // Somebody else has it.
                     BindingKind::StaticListen => it.ports.iter().all(|port| self.has_another(port, index)),
                     // There are fewer than everybody wants.
-                    BindingKind::Block => true,
+                    BindingKind::Address | BindingKind::Block => true,
                 };
                 if !justified {
                     return of_host(format!("still asks: {it:?}"));

@@ -162,6 +162,7 @@ impl Node {
                     WithdrawReason::Freed => "withdrawn: freed",
                     WithdrawReason::Expired => "withdrawn: expired",
                     WithdrawReason::Revoked => "withdrawn: revoked",
+                    WithdrawReason::Deregistered => "withdrawn: deregistered",
                     WithdrawReason::Lost => "withdrawn: lost",
                     WithdrawReason::Shutdown => "withdrawn: shutdown",
                 });
@@ -178,6 +179,7 @@ impl Node {
                 self.tally.count(match outcome {
                     Ok(()) => "granted",
                     Err(DenyReason::Gateway(_)) => "denied: gateway",
+                    Err(DenyReason::Mismatch(_)) => "denied: mismatch",
                     Err(DenyReason::Unreachable) => "denied: unreachable",
                     Err(DenyReason::Timeout) => "denied: timeout",
                     Err(DenyReason::InstallFailed) => "denied: install failed",
@@ -190,10 +192,12 @@ impl Node {
                 self.programs.insert(port);
                 Some(Work::Allowed(port))
             }
+            HostCommand::Local(_) => None,
             HostCommand::Registration(change) => {
                 self.tally.count(match change {
                     RegistrationChange::Registered(_) => "registered",
                     RegistrationChange::Refused(_) => "registration refused",
+                    RegistrationChange::Unsuitable(_) => "unsuitable",
                     RegistrationChange::Unreachable => "unreachable",
                     RegistrationChange::Lost => "registration lost",
                 });

@@ -192,7 +192,7 @@ impl Rig {
                     assert!(held, "{port} is not in use");
                 }
             }
-            HostCommand::Registration(_) => {}
+            HostCommand::Local(_) | HostCommand::Registration(_) => {}
             HostCommand::Stopped => self.stopped = true,
         }
     }

@@ -10,7 +10,12 @@ fn saved(bindings: Vec<HostBinding>) -> SavedState {
         .into_iter()
         .map(|binding| SavedBinding { binding, lease_time: secs(600), releasing: false })
         .collect();
-    SavedState { client_id: Some(CLIENT), in_doubt: false, bindings }
+    SavedState {
+        client_id: Some(CLIENT),
+        flow_policy: Some(FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::None }),
+        in_doubt: false,
+        bindings,
+    }
 }
 
 fn up(config: HostConfig, state: SavedState) -> Dialogue {
