@@ -10,6 +10,7 @@
 //! | [`lab::system`] | both, running in a lab: what most tests start from |
 //! | [`lab::apache`], [`lab::server`] | Debian's servers, with the configuration they are shipped with |
 //! | [`lab::probe`] | a helper program with exactly the socket calls that a test wants |
+//! | [`lab::slp`] | a stand-in for SLP programs of others, and SLP as tshark sees it |
 //! | [`lab::snapshot`] | everything the kernel knows that a daemon might leave behind, compared before and after |
 //! | [`lab::capture`] | packets of one leg, judged by tshark |
 //!

@@ -13,6 +13,7 @@ pub mod netns;
 pub mod probe;
 pub mod process;
 pub mod server;
+pub mod slp;
 pub mod snapshot;
 pub mod system;
 pub mod topology;
