@@ -74,7 +74,7 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
     // Nobody is heard before the data path is in place.
     let (inputs_in, inputs) = mpsc::channel(INPUTS);
     let udp = Arc::new(sockets.udp);
-    let limits = tcp::Limits::new(config.settings.max_clients, config.settings.max_lease_time);
+    let limits = tcp::Limits::new(&config.settings);
     tokio::spawn(listener::udp::serve(Arc::clone(&udp), inputs_in.clone()));
     tokio::spawn(tcp::serve(sockets.tcp, inputs_in, limits.capped(descriptors())));
     tracing::info!(

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use rsip_proto::gateway::RemoteDeny;
+use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
 use rsipd::config::{Config, Settings};
 
 const SAMPLE: &str = include_str!("../rsipd.conf");
@@ -46,7 +48,8 @@ fn sample_file_shows_every_key_with_its_default() {
     for key in shown.lines().filter_map(|line| line.split([' ', ':']).find(|word| word.len() > 1)) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{key} ="))), "{key} is not in the sample");
     }
-    let system_dependent = ["POOL", "MTU", "PRIVATE_NETS", "STATUS_FILE", "INT_IF", "EXT_IF"];
+    let system_dependent =
+        ["POOL", "MAX_CONNECTIONS", "MTU", "PRIVATE_NETS", "STATUS_FILE", "INT_IF", "EXT_IF"];
     for key in settings.differences(&Settings::default()) {
         assert!(system_dependent.contains(&key), "the sample's {key} is not the default");
     }
@@ -59,18 +62,25 @@ fn every_key_is_read() {
         INT_IF = ["lan0"]
         EXT_IF = "wan0"
         POOL = ["192.0.2.1", "198.51.100.7"]
+        RSA_POOL = ["198.51.100.7", "198.51.100.8"]
         PORT_RANGE = "20000-29999"
         LISTEN_RANGE = "80"
         RESERVED_PORTS = [443, "6000-6002", 443]
         MAX_CLIENTS = 1_000
         MAX_PORTS_PER_CLIENT = 0x10
+        MAX_ADDRESSES_PER_CLIENT = 2
+        MAX_CONNECTIONS = 2000
+        MAX_CONNECTIONS_PER_HOST = 3
+        IDLE_TIMEOUT = 90
+        MESSAGE_TIMEOUT = 5
         LEASE_TIME = 60
         MAX_LEASE_TIME = 61
         REST_TIME = 0
         PORT = 14555
         MTU = 1400
         TUNNEL = ["ipip"]
-        FLOW_POLICY = "macro/none"
+        FLOW_POLICY = "macro/micro"
+        REMOTE_DENY = ["192.0.2.0/24", "0.0.0.0/0:25", "198.51.100.7:6000-6063", "198.51.100.0/24:1-65535"]
         PRIVATE_NETS = ["10.0.0.0/8", "0.0.0.0/0"]
         LISTEN = false
         DATAPATH = "ebpf"
@@ -81,6 +91,24 @@ fn every_key_is_read() {
     .unwrap();
     assert_eq!(settings.int_if, "lan0");
     assert_eq!(settings.pool, Some(vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 7)]));
+    let whole = [Ipv4Addr::new(198, 51, 100, 7), Ipv4Addr::new(198, 51, 100, 8)];
+    assert_eq!((settings.rsa_pool.as_slice(), settings.max_addresses_per_client), (&whole[..], 2));
+    assert_eq!((settings.max_connections, settings.max_connections_per_host), (Some(2000), 3));
+    assert_eq!(
+        (settings.idle_timeout, settings.message_timeout),
+        (Duration::from_secs(90), Duration::from_secs(5))
+    );
+    assert_eq!(settings.flow_policy, FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::Micro });
+    let deny = |network: [u8; 4], length, ports| RemoteDeny { network: (network.into(), length), ports };
+    assert_eq!(
+        settings.remote_deny,
+        [
+            deny([192, 0, 2, 0], 24, 0..=65535),
+            deny([0, 0, 0, 0], 0, 25..=25),
+            deny([198, 51, 100, 7], 32, 6000..=6063),
+            deny([198, 51, 100, 0], 24, 0..=65535),
+        ]
+    );
     assert_eq!((settings.port_range.clone(), settings.listen_range.clone()), (20000..=29999, 80..=80));
     assert_eq!(settings.reserved_ports, [443, 6000, 6001, 6002]);
     assert_eq!((settings.max_clients, settings.max_ports_per_client), (1000, 16));
@@ -101,6 +129,11 @@ fn every_key_is_read() {
 #[test]
 fn each_mistake_is_told_with_place_key_and_cure() {
     let range = "write \"FIRST-LAST\" within 1 to 65535, for example \"10000-32767\"";
+    let policy = "write LOCAL/REMOTE, LOCAL one of macro and micro, REMOTE one of none, macro and micro, for example \
+                  \"macro/none\"";
+    let deny = "write a list of NETWORK, NETWORK:PORT or NETWORK:FIRST-LAST, for example [\"192.0.2.0/24\", \"0.0.0.0/0:25\"]";
+    let whole =
+        "write a list of public IPv4 addresses, up to 256 together with POOL, for example [\"192.0.2.9\"]";
     let table = [
         ("PORT_RNGE = \"1-2\"", "gw.conf:3:1: PORT_RNGE: unknown key: did you mean PORT_RANGE?".to_owned()),
         ("port_range = \"1-2\"", "gw.conf:3:1: port_range: unknown key: did you mean PORT_RANGE?".to_owned()),
@@ -142,10 +175,52 @@ fn each_mistake_is_told_with_place_key_and_cure() {
                 .to_owned(),
         ),
         (
-            "FLOW_POLICY = \"micro/macro\"",
-            "gw.conf:3:15: FLOW_POLICY: the data path of this version cannot enforce micro/macro: write LOCAL/REMOTE; this \
-             version enforces \"macro/none\""
+            "FLOW_POLICY = \"micro\"",
+            format!("gw.conf:3:15: FLOW_POLICY: \"micro\" is not a flow policy: {policy}"),
+        ),
+        (
+            "FLOW_POLICY = \"none/macro\"",
+            format!("gw.conf:3:15: FLOW_POLICY: \"none/macro\" is not a flow policy: {policy}"),
+        ),
+        (
+            "REMOTE_DENY = [\"192.0.2.1/24\"]",
+            format!(
+                "gw.conf:3:16: REMOTE_DENY: \"192.0.2.1/24\" has bits beyond its prefix: 192.0.2.0/24 is meant?: {deny}"
+            ),
+        ),
+        (
+            "REMOTE_DENY = [\"192.0.2.1\", \"192.0.2.0/24:0\"]",
+            format!("gw.conf:3:29: REMOTE_DENY: \"0\" is neither a port nor a range of ports: {deny}"),
+        ),
+        (
+            "REMOTE_DENY = [\"192.0.2.1:9-8\"]",
+            format!("gw.conf:3:16: REMOTE_DENY: \"9-8\" is neither a port nor a range of ports: {deny}"),
+        ),
+        (
+            "REMOTE_DENY = [\"mail.example\"]",
+            format!("gw.conf:3:16: REMOTE_DENY: \"mail.example\" is not a network: {deny}"),
+        ),
+        (
+            "REMOTE_DENY = [\"192.0.2.0/24:25\"]",
+            "gw.conf:3:15: REMOTE_DENY: nothing keeps hosts from 192.0.2.0/24:25: FLOW_POLICY \"macro/none\" lets them talk \
+             to everybody: set a remote policy, for example FLOW_POLICY = \"macro/macro\", or take REMOTE_DENY away"
                 .to_owned(),
+        ),
+        (
+            "RSA_POOL = [\"127.0.0.1\"]",
+            format!("gw.conf:3:13: RSA_POOL: 127.0.0.1 cannot be the address of a host: {whole}"),
+        ),
+        (
+            "RSA_POOL = [\"192.0.2.1\", \"192.0.2.1\"]",
+            format!("gw.conf:3:26: RSA_POOL: 192.0.2.1 is listed twice: {whole}"),
+        ),
+        (
+            "IDLE_TIMEOUT = 0",
+            "gw.conf:3:16: IDLE_TIMEOUT: 0 is outside 1 to 31536000: write seconds, 1 to 31536000, for example 60".to_owned(),
+        ),
+        (
+            "MAX_CONECTIONS = 1",
+            "gw.conf:3:1: MAX_CONECTIONS: unknown key: did you mean MAX_CONNECTIONS?".to_owned(),
         ),
         (
             "DATAPATH = \"kernel\"",
@@ -182,6 +257,48 @@ fn each_mistake_is_told_with_place_key_and_cure() {
     for (line, expected) in table {
         assert_eq!(complaint(line), expected, "{line}");
     }
+}
+
+#[test]
+fn all_six_flow_policies_are_read_and_shown() {
+    for local in ["macro", "micro"] {
+        for remote in ["none", "macro", "micro"] {
+            let line = format!("FLOW_POLICY = \"{local}/{remote}\"");
+            let settings = parse(&format!("INT_IF = \"in\"\nEXT_IF = \"out\"\n{line}\n")).unwrap();
+            let policy = settings.flow_policy;
+            assert_eq!(policy.local == LocalPolicy::Macro, local == "macro", "{line}");
+            let expected = match remote {
+                "none" => RemotePolicy::None,
+                "macro" => RemotePolicy::Macro,
+                _ => RemotePolicy::Micro,
+            };
+            assert_eq!(policy.remote, expected, "{line}");
+            assert!(settings.to_toml().contains(&line), "{line}: {}", settings.to_toml());
+        }
+    }
+}
+
+#[test]
+fn both_pools_together_have_at_most_256_addresses() {
+    let list = |first: u32, count: u32| {
+        let address = |i| format!("\"{}\"", Ipv4Addr::from_bits(Ipv4Addr::new(192, 0, 2, 0).to_bits() + i));
+        (first..first + count).map(address).collect::<Vec<_>>().join(", ")
+    };
+    let file = |shared, whole| {
+        parse(&format!("INT_IF = \"in\"\nEXT_IF = \"out\"\nPOOL = [{shared}]\nRSA_POOL = [{whole}]\n"))
+    };
+    // Those in both lists count once.
+    file(list(1, 200), list(101, 156)).unwrap();
+    let told = file(list(1, 200), list(101, 157)).unwrap_err();
+    assert_eq!(
+        told,
+        [
+            "gw.conf:4:12: RSA_POOL: with POOL these are 257 addresses; 256 can be served: lease fewer addresses"
+        ]
+    );
+    assert!(
+        file(list(1, 1), list(1, 257)).unwrap_err()[0].contains("lists 257 addresses; 256 can be served")
+    );
 }
 
 #[test]

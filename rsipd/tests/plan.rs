@@ -5,6 +5,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use rsip_proto::wire::RemotePolicy;
 use rsip_sys::netlink::{InterfaceAddress, Link};
 use rsipd::config::Config;
 use rsipd::plan::{Plan, System};
@@ -67,6 +68,77 @@ fn what_is_set_wins() {
 }
 
 #[test]
+fn both_pools_reach_the_data_path_and_each_its_own_place_in_the_machine() {
+    let extra = "POOL = [\"192.0.2.2\", \"192.0.2.1\"]\nRSA_POOL = [\"198.51.100.9\", \"192.0.2.2\"]\n\
+                 MAX_ADDRESSES_PER_CLIENT = 3\nFLOW_POLICY = \"macro/micro\"\nREMOTE_DENY = [\"192.0.2.0/24:25\"]";
+    let plan = plan(extra, &system()).unwrap();
+    let [first, second, third] = [[192, 0, 2, 2], [192, 0, 2, 1], [198, 51, 100, 9]].map(Ipv4Addr::from);
+    assert_eq!(plan.site.pool, [first, second, third]);
+    assert_eq!(
+        (plan.gateway.pool.addresses, plan.gateway.pool.whole),
+        (vec![first, second], vec![third, first])
+    );
+    assert_eq!(plan.gateway.max_addresses_per_client, 3);
+    assert_eq!(plan.gateway.flow_policy.remote, RemotePolicy::Micro);
+    assert_eq!(plan.gateway.remote_deny[0].ports, 25..=25);
+}
+
+#[test]
+fn a_pool_by_default_counts_among_the_256() {
+    let whole = (1..=256_u32).map(|i| format!("\"{}\"", Ipv4Addr::from_bits(0xc633_6400 + i)));
+    let extra = format!("RSA_POOL = [{}]", whole.collect::<Vec<_>>().join(", "));
+    let told = plan(&extra, &system()).unwrap_err();
+    assert_eq!(
+        told,
+        [
+            "gw.conf:3:12: RSA_POOL: with POOL these are 257 addresses; 256 can be served: lease fewer addresses"
+        ]
+    );
+}
+
+#[test]
+fn leasing_an_address_of_the_gateway_whole_is_warned_about() {
+    let own = warnings("RSA_POOL = [\"192.0.2.1\"]", &system());
+    assert_eq!(
+        own,
+        [
+            "RSA_POOL address 192.0.2.1 is the gateway's own, on ext0: while a host leases it whole, nobody outside reaches \
+          the gateway's services there, and the gateway reaches nobody from it; lease an address that is only for \
+          that: `ip addr add ADDRESS/32 dev ext0`"
+        ]
+    );
+    // Added beside the first one: that is what it is for.
+    assert_eq!(warnings("RSA_POOL = [\"192.0.2.2\"]", &system()), [""; 0]);
+    let other = warnings("RSA_POOL = [\"172.16.0.1\"]", &system());
+    assert!(other[0].contains("is the gateway's own, on int0"), "{other:?}");
+    let foreign = warnings("RSA_POOL = [\"203.0.113.9\"]", &system());
+    assert!(foreign[0].starts_with("RSA_POOL address 203.0.113.9 is on no interface"), "{foreign:?}");
+}
+
+#[test]
+fn settings_without_effect_are_warned_about() {
+    let cases = [
+        (
+            "FLOW_POLICY = \"micro/none\"\nRSA_POOL = [\"192.0.2.2\"]",
+            "RSA_POOL: nobody gets a whole address while the local FLOW_POLICY is micro",
+        ),
+        (
+            "FLOW_POLICY = \"macro/macro\"\nREMOTE_DENY = [\"192.0.2.0/24\", \"0.0.0.0/0:25\"]",
+            "REMOTE_DENY \"0.0.0.0/0:25\": no effect while the remote FLOW_POLICY is macro",
+        ),
+        ("FLOW_POLICY = \"macro/micro\"", "LISTEN: under a remote FLOW_POLICY of micro"),
+        ("MAX_CONNECTIONS = 255", "MAX_CONNECTIONS 255 is less than MAX_CLIENTS 256"),
+    ];
+    for (extra, expected) in cases {
+        let told = warnings(extra, &system());
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{extra}: {told:?}");
+    }
+    for good in ["FLOW_POLICY = \"macro/micro\"\nLISTEN = true", "MAX_CONNECTIONS = 256"] {
+        assert_eq!(warnings(good, &system()), [""; 0], "{good}");
+    }
+}
+
+#[test]
 fn problems_name_the_key_and_the_cure() {
     let without = |names: &[&str], indexes: &[u32]| {
         let mut system = system();
@@ -111,6 +183,14 @@ fn problems_name_the_key_and_the_cure() {
             "POOL = [\"192.0.2.1\", \"10.9.3.1\"]",
             vec![
                 "gw.conf:3:8: POOL: 10.9.3.1 is the gateway's own address on the internal network: lease public addresses only",
+            ],
+        ),
+        (
+            system(),
+            "RSA_POOL = [\"192.0.2.9\", \"10.9.3.1\"]",
+            vec![
+                "gw.conf:3:12: RSA_POOL: 10.9.3.1 is the gateway's own address on the internal network: lease public addresses \
+                 only",
             ],
         ),
     ];

@@ -1,15 +1,19 @@
 //! The configuration file: TOML with the historical option names. Every mistake is reported with its place, the key,
 //! what is wrong and what may be written; an unknown key is a mistake.
 
+mod contradictions;
+mod policy;
 mod problem;
 mod settings;
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+pub(crate) use policy::{denies_all_ports, remote_deny_text};
 pub use problem::{ConfigError, Place, Problem};
 use settings::KEYS;
 pub use settings::{DatapathChoice, Settings};
@@ -92,56 +96,20 @@ impl Config {
             }
         }
         let config = Self { file: file.to_owned(), settings, places };
-        problems.extend(config.contradictions());
+        problems.extend(contradictions::of(&config));
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(file, problems)) }
+    }
+
+    /// Whether the file sets this key.
+    #[must_use]
+    pub fn sets(&self, key: &str) -> bool {
+        self.places.contains_key(key)
     }
 
     /// A problem with `key`, at its place.
     #[must_use]
     pub fn problem(&self, key: &'static str, what: String, hint: String) -> Problem {
         Problem { place: self.places.get(key).copied(), key: Some(key.to_owned()), what, hint }
-    }
-
-    /// What is missing, and what cannot be true together.
-    fn contradictions(&self) -> Vec<Problem> {
-        let settings = &self.settings;
-        let mut problems = Vec::new();
-        for key in KEYS.iter().filter(|key| ["INT_IF", "EXT_IF"].contains(&key.name)) {
-            if !self.places.contains_key(key.name) {
-                problems.push(self.problem(
-                    key.name,
-                    "required, but not set".to_owned(),
-                    format!("write {}", key.allowed),
-                ));
-            }
-        }
-        if !settings.int_if.is_empty() && settings.int_if == settings.ext_if {
-            problems.push(self.problem(
-                "EXT_IF",
-                format!("{:?} is INT_IF too", settings.ext_if),
-                "internal and external hosts must be on two interfaces".to_owned(),
-            ));
-        }
-        if settings.lease_time > settings.max_lease_time {
-            let key = if self.places.contains_key("LEASE_TIME") { "LEASE_TIME" } else { "MAX_LEASE_TIME" };
-            problems.push(self.problem(
-                key,
-                format!(
-                    "LEASE_TIME {} is longer than MAX_LEASE_TIME {}",
-                    settings.lease_time.as_secs(),
-                    settings.max_lease_time.as_secs()
-                ),
-                "lower the one or raise the other".to_owned(),
-            ));
-        }
-        if settings.port_range.clone().all(|port| settings.reserved_ports.binary_search(&port).is_ok()) {
-            problems.push(self.problem(
-                "PORT_RANGE",
-                "every port of it is in RESERVED_PORTS".to_owned(),
-                "leave some to lease".to_owned(),
-            ));
-        }
-        problems
     }
 }
 

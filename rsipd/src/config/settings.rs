@@ -5,10 +5,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rsip_ebpf_common::gateway::MAX_ADDRESSES;
+use rsip_proto::gateway::RemoteDeny;
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy, TunnelType};
-use rsip_sys::logging;
 
 use super::value::{self, Complaint, Value};
+use super::{policy, words};
 
 /// What the administrator decided. Field by field the keys of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Settings {
     pub ext_if: String,
     /// `POOL`: public addresses to lease; nothing: the first address of `EXT_IF`.
     pub pool: Option<Vec<Ipv4Addr>>,
+    /// `RSA_POOL`: public addresses that one host may lease whole.
+    pub rsa_pool: Vec<Ipv4Addr>,
     /// `PORT_RANGE`: where ports that the gateway chooses come from.
     pub port_range: RangeInclusive<u16>,
     /// `LISTEN_RANGE`: ports that a host may ask for by number.
@@ -29,6 +33,16 @@ pub struct Settings {
     pub max_clients: u32,
     /// `MAX_PORTS_PER_CLIENT`.
     pub max_ports_per_client: u32,
+    /// `MAX_ADDRESSES_PER_CLIENT`: whole ones.
+    pub max_addresses_per_client: u32,
+    /// `MAX_CONNECTIONS`: TCP connections in all; nothing: 64 more than `max_clients`.
+    pub max_connections: Option<u32>,
+    /// `MAX_CONNECTIONS_PER_HOST`.
+    pub max_connections_per_host: u32,
+    /// `IDLE_TIMEOUT`: without a whole message on a connection that serves no registered host.
+    pub idle_timeout: Duration,
+    /// `MESSAGE_TIMEOUT`: for one message to get through a connection, in either direction.
+    pub message_timeout: Duration,
     /// `LEASE_TIME`.
     pub lease_time: Duration,
     /// `MAX_LEASE_TIME`.
@@ -43,6 +57,8 @@ pub struct Settings {
     pub tunnel: Vec<TunnelType>,
     /// `FLOW_POLICY`: local/remote.
     pub flow_policy: FlowPolicy,
+    /// `REMOTE_DENY`: peers that no lease may be for, under a remote policy.
+    pub remote_deny: Vec<RemoteDeny>,
     /// `PRIVATE_NETS`: what QUERY calls local; nothing: the networks of `INT_IF`.
     pub private_nets: Option<Vec<(Ipv4Addr, u8)>>,
     /// `LISTEN`: whether hosts may run public servers.
@@ -70,11 +86,17 @@ impl Default for Settings {
             int_if: String::new(),
             ext_if: String::new(),
             pool: None,
+            rsa_pool: Vec::new(),
             port_range: 10000..=32767,
             listen_range: 1..=32767,
             reserved_ports: vec![22],
             max_clients: 256,
             max_ports_per_client: 4096,
+            max_addresses_per_client: 1,
+            max_connections: None,
+            max_connections_per_host: 8,
+            idle_timeout: Duration::from_secs(60),
+            message_timeout: Duration::from_secs(30),
             lease_time: Duration::from_secs(600),
             max_lease_time: Duration::from_secs(3600),
             rest_time: Duration::from_secs(120),
@@ -82,6 +104,7 @@ impl Default for Settings {
             mtu: None,
             tunnel: vec![TunnelType::IpIp],
             flow_policy: FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::None },
+            remote_deny: Vec::new(),
             private_nets: None,
             listen: true,
             datapath: DatapathChoice::Auto,
@@ -114,8 +137,11 @@ keys! {
     "EXT_IF", "the name of the external interface, for example \"eth0\"",
         |s, v| value::interface(v).map(|x| s.ext_if = x), |s| Some(quote(&s.ext_if));
     "POOL", "a list of up to 256 public IPv4 addresses, for example [\"192.0.2.1\"]",
-        |s, v| value::addresses(v, rsip_ebpf_common::gateway::MAX_ADDRESSES as usize).map(|x| s.pool = Some(x)),
-        |s| s.pool.as_ref().map(|pool| list(pool.iter().map(|address| quote(&address.to_string()))));
+        |s, v| value::addresses(v, 1..=MAX_ADDRESSES as usize).map(|x| s.pool = Some(x)),
+        |s| s.pool.as_ref().map(|pool| texts(pool));
+    "RSA_POOL", "a list of public IPv4 addresses, up to 256 together with POOL, for example [\"192.0.2.9\"]",
+        |s, v| value::addresses(v, 0..=MAX_ADDRESSES as usize).map(|x| s.rsa_pool = x),
+        |s| Some(texts(&s.rsa_pool));
     "PORT_RANGE", "\"FIRST-LAST\" within 1 to 65535, for example \"10000-32767\"",
         |s, v| value::port_range(v).map(|x| s.port_range = x), |s| Some(range(&s.port_range));
     "LISTEN_RANGE", "\"FIRST-LAST\" within 1 to 65535, for example \"1-32767\"",
@@ -128,6 +154,19 @@ keys! {
     "MAX_PORTS_PER_CLIENT", "1 to 65535, for example 4096",
         |s, v| value::integer(v, 1..=65535).map(|x| s.max_ports_per_client = x),
         |s| Some(s.max_ports_per_client.to_string());
+    "MAX_ADDRESSES_PER_CLIENT", "1 to 256, for example 1",
+        |s, v| value::integer(v, 1..=MAX_ADDRESSES).map(|x| s.max_addresses_per_client = x),
+        |s| Some(s.max_addresses_per_client.to_string());
+    "MAX_CONNECTIONS", "1 to 1000000, for example 320",
+        |s, v| value::integer(v, 1..=1_000_000).map(|x| s.max_connections = Some(x)),
+        |s| s.max_connections.map(|most| most.to_string());
+    "MAX_CONNECTIONS_PER_HOST", "1 to 65535, for example 8",
+        |s, v| value::integer(v, 1..=65535).map(|x| s.max_connections_per_host = x),
+        |s| Some(s.max_connections_per_host.to_string());
+    "IDLE_TIMEOUT", "seconds, 1 to 31536000, for example 60",
+        |s, v| seconds(v, 1).map(|x| s.idle_timeout = x), |s| Some(s.idle_timeout.as_secs().to_string());
+    "MESSAGE_TIMEOUT", "seconds, 1 to 31536000, for example 30",
+        |s, v| seconds(v, 1).map(|x| s.message_timeout = x), |s| Some(s.message_timeout.as_secs().to_string());
     "LEASE_TIME", "seconds, 1 to 31536000, for example 600",
         |s, v| seconds(v, 1).map(|x| s.lease_time = x), |s| Some(s.lease_time.as_secs().to_string());
     "MAX_LEASE_TIME", "seconds, 1 to 31536000, for example 3600",
@@ -141,10 +180,14 @@ keys! {
         |s, v| value::integer(v, 576..=65535).map(|x| s.mtu = u16::try_from(x).ok()),
         |s| s.mtu.map(|mtu| mtu.to_string());
     "TUNNEL", "a list of tunnel types; this version has [\"ipip\"]",
-        |s, v| tunnels(v).map(|x| s.tunnel = x),
-        |s| Some(list(s.tunnel.iter().map(|tunnel| quote(tunnel_name(*tunnel)))));
-    "FLOW_POLICY", "LOCAL/REMOTE; this version enforces \"macro/none\"",
-        |s, v| flow_policy(v).map(|x| s.flow_policy = x), |s| Some(quote(flow_policy_name(s.flow_policy)));
+        |s, v| words::tunnels(v).map(|x| s.tunnel = x),
+        |s| Some(list(s.tunnel.iter().map(|tunnel| quote(words::tunnel_name(*tunnel)))));
+    "FLOW_POLICY", "LOCAL/REMOTE, LOCAL one of macro and micro, REMOTE one of none, macro and micro, for example \"macro/none\"",
+        |s, v| policy::flow_policy(v).map(|x| s.flow_policy = x),
+        |s| Some(quote(policy::flow_policy_name(s.flow_policy)));
+    "REMOTE_DENY", "a list of NETWORK, NETWORK:PORT or NETWORK:FIRST-LAST, for example [\"192.0.2.0/24\", \"0.0.0.0/0:25\"]",
+        |s, v| policy::remote_deny(v).map(|x| s.remote_deny = x),
+        |s| Some(list(s.remote_deny.iter().map(|deny| quote(&policy::remote_deny_text(deny)))));
     "PRIVATE_NETS", "a list of IPv4 networks, for example [\"10.0.0.0/24\"]",
         |s, v| value::items(v, true)?.into_iter().map(value::network).collect::<Result<_, _>>()
             .map(|x| s.private_nets = Some(x)),
@@ -153,12 +196,12 @@ keys! {
     "LISTEN", "true or false",
         |s, v| value::boolean(v).map(|x| s.listen = x), |s| Some(s.listen.to_string());
     "DATAPATH", "\"auto\" or \"ebpf\"",
-        |s, v| datapath(v).map(|x| s.datapath = x),
+        |s, v| words::datapath(v).map(|x| s.datapath = x),
         |s| Some(quote(match s.datapath { DatapathChoice::Auto => "auto", DatapathChoice::Ebpf => "ebpf" }));
     "LOG_LEVEL", "\"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
-        |s, v| log_level(v).map(|x| s.log_level = x), |s| Some(quote(&s.log_level));
+        |s, v| words::log_level(v).map(|x| s.log_level = x), |s| Some(quote(&s.log_level));
     "STATUS_FILE", "an absolute path, for example \"/run/rsipd/rsipd.status\"",
-        |s, v| absolute_path(v).map(|x| s.status_file = Some(x)),
+        |s, v| words::absolute_path(v).map(|x| s.status_file = Some(x)),
         |s| s.status_file.as_ref().map(|path| quote(&path.to_string_lossy()));
 }
 
@@ -193,86 +236,10 @@ fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
+fn texts(addresses: &[Ipv4Addr]) -> String {
+    list(addresses.iter().map(|address| quote(&address.to_string())))
+}
+
 fn seconds(value: &Value<'_>, least: u32) -> Result<Duration, Complaint> {
     value::integer(value, least..=31_536_000).map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-fn tunnel_name(tunnel: TunnelType) -> &'static str {
-    match tunnel {
-        TunnelType::IpIp => "ipip",
-        TunnelType::Gre => "gre",
-        TunnelType::L2tp => "l2tp",
-        TunnelType::Other(_) => "other",
-    }
-}
-
-fn tunnels(value: &Value<'_>) -> Result<Vec<TunnelType>, Complaint> {
-    let mut tunnels = Vec::new();
-    for item in value::items(value, true)? {
-        let what = match value::string(item)? {
-            "ipip" if tunnels.is_empty() => {
-                tunnels.push(TunnelType::IpIp);
-                continue;
-            }
-            "ipip" => "\"ipip\" is listed twice".to_owned(),
-            name @ ("gre" | "l2tp") => format!("the data path of this version has no {name} tunnels"),
-            name => format!("{name:?} is not a tunnel type"),
-        };
-        return Err(Complaint { span: item.span(), what });
-    }
-    if tunnels.is_empty() {
-        return Err(Complaint { span: value.span(), what: "is empty".to_owned() });
-    }
-    Ok(tunnels)
-}
-
-fn flow_policy_name(policy: FlowPolicy) -> &'static str {
-    match (policy.local, policy.remote) {
-        (LocalPolicy::Macro, RemotePolicy::Macro) => "macro/macro",
-        (LocalPolicy::Macro, RemotePolicy::Micro) => "macro/micro",
-        (LocalPolicy::Macro, RemotePolicy::None) => "macro/none",
-        (LocalPolicy::Micro, RemotePolicy::Macro) => "micro/macro",
-        (LocalPolicy::Micro, RemotePolicy::Micro) => "micro/micro",
-        (LocalPolicy::Micro, RemotePolicy::None) => "micro/none",
-    }
-}
-
-fn flow_policy(value: &Value<'_>) -> Result<FlowPolicy, Complaint> {
-    let what = match value::string(value)? {
-        "macro/none" => return Ok(FlowPolicy { local: LocalPolicy::Macro, remote: RemotePolicy::None }),
-        name @ ("macro/macro" | "macro/micro" | "micro/macro" | "micro/micro" | "micro/none") => {
-            format!("the data path of this version cannot enforce {name}")
-        }
-        name => format!("{name:?} is not a flow policy"),
-    };
-    Err(Complaint { span: value.span(), what })
-}
-
-fn datapath(value: &Value<'_>) -> Result<DatapathChoice, Complaint> {
-    let what = match value::string(value)? {
-        "auto" => return Ok(DatapathChoice::Auto),
-        "ebpf" => return Ok(DatapathChoice::Ebpf),
-        "kernel" => "the kernel data path is not in this version".to_owned(),
-        name => format!("{name:?} is not a data path"),
-    };
-    Err(Complaint { span: value.span(), what })
-}
-
-fn log_level(value: &Value<'_>) -> Result<String, Complaint> {
-    let level = value::string(value)?;
-    if logging::LEVELS.contains(&level) {
-        return Ok(level.to_owned());
-    }
-    Err(Complaint { span: value.span(), what: format!("{level:?} is not a level") })
-}
-
-fn absolute_path(value: &Value<'_>) -> Result<PathBuf, Complaint> {
-    let path = PathBuf::from(value::string(value)?);
-    if path.is_absolute() && path.file_name().is_some() {
-        return Ok(path);
-    }
-    Err(Complaint {
-        span: value.span(),
-        what: format!("{} is not an absolute path of a file", path.display()),
-    })
 }

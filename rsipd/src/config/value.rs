@@ -96,7 +96,7 @@ pub(super) fn address(value: &Value<'_>) -> Result<Ipv4Addr, Complaint> {
     Ok(address)
 }
 
-pub(super) fn addresses(value: &Value<'_>, most: usize) -> Result<Vec<Ipv4Addr>, Complaint> {
+pub(super) fn addresses(value: &Value<'_>, count: RangeInclusive<usize>) -> Result<Vec<Ipv4Addr>, Complaint> {
     let mut seen = BTreeSet::new();
     let mut addresses = Vec::new();
     for item in items(value, true)? {
@@ -107,24 +107,30 @@ pub(super) fn addresses(value: &Value<'_>, most: usize) -> Result<Vec<Ipv4Addr>,
         addresses.push(address);
     }
     match addresses.len() {
-        0 => complain(value, "is empty"),
-        n if n > most => complain(value, format!("lists {n} addresses; {most} can be served")),
+        n if n < *count.start() => complain(value, "is empty"),
+        n if n > *count.end() => {
+            complain(value, format!("lists {n} addresses; {} can be served", count.end()))
+        }
         _ => Ok(addresses),
     }
 }
 
-/// A network as `a.b.c.d/n`; bits beyond the prefix must be zero, since they are a slip more often than not.
 pub(super) fn network(value: &Value<'_>) -> Result<(Ipv4Addr, u8), Complaint> {
-    let text = string(value)?;
+    network_text(string(value)?).map_err(|what| Complaint { span: value.span(), what })
+}
+
+/// A network as `a.b.c.d/n`; bits beyond the prefix must be zero, since they are a slip more often than not. The error
+/// says what is wrong.
+pub(super) fn network_text(text: &str) -> Result<(Ipv4Addr, u8), String> {
     let parsed = text.split_once('/').and_then(|(address, length)| {
         Some((address.parse::<Ipv4Addr>().ok()?, length.parse::<u8>().ok().filter(|length| *length <= 32)?))
     });
     let Some((address, length)) = parsed else {
-        return complain(value, format!("{text:?} is not a network"));
+        return Err(format!("{text:?} is not a network"));
     };
     let network = network_of(address, length);
     if network != address {
-        return complain(value, format!("{text:?} has bits beyond its prefix: {network}/{length} is meant?"));
+        return Err(format!("{text:?} has bits beyond its prefix: {network}/{length} is meant?"));
     }
     Ok((network, length))
 }
@@ -139,7 +145,8 @@ fn port(text: &str) -> Option<u16> {
     text.trim().parse().ok().filter(|port| *port != 0)
 }
 
-fn range(text: &str) -> Option<RangeInclusive<u16>> {
+/// `PORT` or `FIRST-LAST`; the last may be before the first.
+pub(super) fn range(text: &str) -> Option<RangeInclusive<u16>> {
     match text.split_once('-') {
         Some((first, last)) => Some(port(first)?..=port(last)?),
         None => port(text).map(|port| port..=port),

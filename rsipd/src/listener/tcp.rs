@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Input, Outgoing};
+use crate::config::Settings;
 
 /// Answers that may wait for a host that does not read; one that lets more pile up is closed.
 const OUTBOX: usize = 64;
@@ -47,17 +48,19 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For a gateway of this size. A host whose longest lease has passed in silence is not registered any more, and so
+    /// As the administrator decided. A host whose longest lease has passed in silence is not registered any more, and so
     /// has no need of its connection.
     #[must_use]
-    pub fn new(max_clients: u32, max_lease: Duration) -> Self {
+    pub fn new(settings: &Settings) -> Self {
+        let most = settings.max_connections.unwrap_or(settings.max_clients.saturating_add(64));
+        let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
         Self {
-            total: usize::try_from(max_clients).unwrap_or(usize::MAX).saturating_add(64),
-            per_host: 8,
-            first: Duration::from_secs(10),
-            partial: Duration::from_secs(10),
-            idle: max_lease.saturating_add(Duration::from_secs(60)),
-            write: Duration::from_secs(10),
+            total: count(most),
+            per_host: count(settings.max_connections_per_host),
+            first: settings.idle_timeout,
+            partial: settings.message_timeout,
+            idle: settings.max_lease_time.saturating_add(Duration::from_secs(60)),
+            write: settings.message_timeout,
         }
     }
 

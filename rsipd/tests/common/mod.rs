@@ -14,7 +14,7 @@ use rsip_proto::pool::PoolConfig;
 use rsip_proto::wire::message::{AssignRequestRsapIp, ListenRequest, PortBinding};
 use rsip_proto::wire::{Address, Body, ErrorCode, Message, Ports};
 use rsip_sys::control as socket;
-use rsipd::config::Config;
+use rsipd::config::{Config, Settings};
 use rsipd::control::view::{Answer, Request, State};
 use rsipd::daemon::{Context, Daemon, DaemonError, Sources};
 use rsipd::datapath::fake::FakeDatapath;
@@ -52,7 +52,7 @@ pub(crate) fn config() -> GatewayConfig {
 }
 
 pub(crate) fn limits() -> tcp::Limits {
-    tcp::Limits::new(16, Duration::from_secs(3600))
+    tcp::Limits::new(&Settings { max_clients: 16, ..Settings::default() })
 }
 
 impl TestGateway {

@@ -1,9 +1,13 @@
 //! What the configuration means on this system: names become interfaces, defaults become addresses. A value computed
 //! from two values, so that it is tested without interfaces.
 
+mod warnings;
+
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
 
+use rsip_ebpf_common::gateway::MAX_ADDRESSES;
 use rsip_proto::gateway::GatewayConfig;
 use rsip_proto::pool::PoolConfig;
 use rsip_sys::netlink::{InterfaceAddress, Link, Netlink, NetlinkError};
@@ -112,18 +116,20 @@ impl Plan {
                 }
             },
         });
-        if let (Some(own), Some(pool)) = (own, &pool)
-            && pool.contains(&own.address)
-        {
-            let key = if settings.pool.is_some() { "POOL" } else { "EXT_IF" };
-            problems.push(config.problem(
-                key,
-                format!("{} is the gateway's own address on the internal network", own.address),
-                "lease public addresses only".to_owned(),
-            ));
+        if let (Some(own), Some(pool)) = (own, &pool) {
+            problems.extend(internal_address_leased(config, own.address, pool));
         }
-        let (Some(internal), Some(external), Some(own), Some(pool), true) =
-            (internal, external, own, pool, problems.is_empty())
+        let leased = pool.as_ref().map(|pool| every_address(pool, &settings.rsa_pool));
+        if let Some(leased) = &leased
+            && problems.is_empty()
+            && leased.len() > MAX_ADDRESSES as usize
+        {
+            let what =
+                format!("with POOL these are {} addresses; {MAX_ADDRESSES} can be served", leased.len());
+            problems.push(config.problem("RSA_POOL", what, "lease fewer addresses".to_owned()));
+        }
+        let (Some(internal), Some(external), Some(own), Some(pool), Some(leased), true) =
+            (internal, external, own, pool, leased, problems.is_empty())
         else {
             return Err(ConfigError::new(&config.file, problems));
         };
@@ -131,23 +137,40 @@ impl Plan {
             let network = |a: &InterfaceAddress| (network_of(a.address, a.prefix_length), a.prefix_length);
             system.addresses_of(internal).map(network).collect()
         });
-        let mut warnings = interface_warnings(&[internal, external]);
-        warnings.extend(mtu_warnings(settings, internal));
-        warnings.extend(pool_warnings(&pool, external, system));
-        warnings.extend(port_warning(settings, &pool, system));
+        let warnings = warnings::all(config, system, &pool, internal, external);
         Ok(Self {
             site: Site {
                 internal: internal.clone(),
                 external: external.clone(),
                 internal_address: own.address,
                 internal_mtu: settings.mtu.map_or(internal.mtu, u32::from),
-                pool: pool.clone(),
+                pool: leased,
             },
             gateway: gateway_config(settings, pool, private_nets),
             listen: SocketAddrV4::new(own.address, settings.port),
             warnings,
         })
     }
+}
+
+/// Each address of both lists once: those that are shared first, in their order.
+fn every_address(pool: &[Ipv4Addr], whole: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+    let mut seen = BTreeSet::new();
+    pool.iter().chain(whole).filter(|address| seen.insert(**address)).copied().collect()
+}
+
+/// Whoever leases it takes the RSIP service away from everybody.
+fn internal_address_leased(config: &Config, internal: Ipv4Addr, pool: &[Ipv4Addr]) -> Vec<Problem> {
+    let settings = &config.settings;
+    let shared = if settings.pool.is_some() { "POOL" } else { "EXT_IF" };
+    let lists = [(shared, pool), ("RSA_POOL", settings.rsa_pool.as_slice())];
+    let wrong = lists.iter().filter(|(_, addresses)| addresses.contains(&internal));
+    wrong
+        .map(|(key, _)| {
+            let what = format!("{internal} is the gateway's own address on the internal network");
+            config.problem(key, what, "lease public addresses only".to_owned())
+        })
+        .collect()
 }
 
 fn gateway_config(
@@ -157,7 +180,7 @@ fn gateway_config(
 ) -> GatewayConfig {
     let pool = PoolConfig {
         addresses: pool,
-        whole: Vec::new(),
+        whole: settings.rsa_pool.clone(),
         port_range: settings.port_range.clone(),
         listen_range: settings.listen_range.clone(),
         reserved: settings.reserved_ports.clone(),
@@ -166,9 +189,11 @@ fn gateway_config(
     GatewayConfig {
         max_clients: settings.max_clients,
         max_ports_per_client: settings.max_ports_per_client,
+        max_addresses_per_client: settings.max_addresses_per_client,
         lease_time: settings.lease_time,
         max_lease_time: settings.max_lease_time,
         flow_policy: settings.flow_policy,
+        remote_deny: settings.remote_deny.clone(),
         tunnel_types: settings.tunnel.clone(),
         private_nets,
         listen: settings.listen,
@@ -204,78 +229,4 @@ fn interface<'a>(
         }
         found => found,
     }
-}
-
-fn interface_warnings(links: &[&Link]) -> Vec<String> {
-    let down = links.iter().filter(|link| !link.up);
-    down.map(|link| format!("interface {name} is down: `ip link set {name} up`", name = link.name)).collect()
-}
-
-fn mtu_warnings(settings: &Settings, internal: &Link) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if let Some(mtu) = settings.mtu
-        && u32::from(mtu) > internal.mtu
-    {
-        warnings.push(format!(
-            "MTU {mtu} is larger than that of {name}, {has}: packets to hosts will be lost; leave MTU out, or `ip link \
-             set {name} mtu {mtu}`",
-            name = internal.name,
-            has = internal.mtu
-        ));
-    }
-    let mtu = settings.mtu.map_or(internal.mtu, u32::from);
-    if mtu < 1280 {
-        warnings.push(format!(
-            "an MTU of {mtu} leaves {} bytes in the tunnel, which some programs cannot live with: use 1280 or more",
-            mtu.saturating_sub(20)
-        ));
-    }
-    warnings
-}
-
-fn pool_warnings(pool: &[Ipv4Addr], external: &Link, system: &System) -> Vec<String> {
-    let foreign = pool.iter().filter(|address| !system.addresses.iter().any(|own| own.address == **address));
-    foreign
-        .map(|address| {
-            format!(
-                "POOL address {address} is on no interface of this gateway: unless it is routed here nobody outside \
-                 will find it; `ip addr add {address}/32 dev {}`",
-                external.name
-            )
-        })
-        .collect()
-}
-
-/// The gateway's own connections from an address that it leases may get a leased port as source port.
-fn port_warning(settings: &Settings, pool: &[Ipv4Addr], system: &System) -> Option<String> {
-    let local = system.local_ports.clone()?;
-    if !system.addresses.iter().any(|own| pool.contains(&own.address)) {
-        return None;
-    }
-    let ranges = [("PORT_RANGE", &settings.port_range), ("LISTEN_RANGE", &settings.listen_range)];
-    let conflicts = |range: &RangeInclusive<u16>| {
-        local.clone().any(|port| {
-            range.contains(&port)
-                && settings.reserved_ports.binary_search(&port).is_err()
-                && !system.local_reserved.iter().any(|reserved| reserved.contains(&port))
-        })
-    };
-    let overlapping: Vec<_> = ranges.iter().filter(|(_, range)| conflicts(range)).collect();
-    let highest = overlapping.iter().map(|(_, range)| *range.end()).max()?;
-    let names: Vec<_> =
-        overlapping.iter().map(|(name, range)| format!("{name} {}-{}", range.start(), range.end())).collect();
-    let lowest = overlapping.iter().map(|(_, range)| *range.start()).min().unwrap_or(highest);
-    // Some thousands have to be left for the gateway itself.
-    let cure = if highest <= 60000 {
-        format!("`sysctl -w {LOCAL_PORTS}=\"{} 65535\"`", highest + 1)
-    } else {
-        format!("lease fewer ports, or `sysctl -w {LOCAL_RESERVED}={lowest}-{highest}`")
-    };
-    Some(format!(
-        "Conflict with the local ports: {LOCAL_PORTS} {}-{} overlaps {}: the gateway's own connections may lose to \
-         leases; {cure}",
-        local.start(),
-        local.end(),
-        names.join(" and ")
-    ))
 }

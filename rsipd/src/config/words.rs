@@ -1,0 +1,67 @@
+//! Keys whose value is one of a few words, and paths.
+
+use std::path::PathBuf;
+
+use rsip_proto::wire::TunnelType;
+use rsip_sys::logging;
+
+use super::settings::DatapathChoice;
+use super::value::{self, Complaint, Value};
+
+pub(super) fn tunnel_name(tunnel: TunnelType) -> &'static str {
+    match tunnel {
+        TunnelType::IpIp => "ipip",
+        TunnelType::Gre => "gre",
+        TunnelType::L2tp => "l2tp",
+        TunnelType::Other(_) => "other",
+    }
+}
+
+pub(super) fn tunnels(value: &Value<'_>) -> Result<Vec<TunnelType>, Complaint> {
+    let mut tunnels = Vec::new();
+    for item in value::items(value, true)? {
+        let what = match value::string(item)? {
+            "ipip" if tunnels.is_empty() => {
+                tunnels.push(TunnelType::IpIp);
+                continue;
+            }
+            "ipip" => "\"ipip\" is listed twice".to_owned(),
+            name @ ("gre" | "l2tp") => format!("the data path of this version has no {name} tunnels"),
+            name => format!("{name:?} is not a tunnel type"),
+        };
+        return Err(Complaint { span: item.span(), what });
+    }
+    if tunnels.is_empty() {
+        return Err(Complaint { span: value.span(), what: "is empty".to_owned() });
+    }
+    Ok(tunnels)
+}
+
+pub(super) fn datapath(value: &Value<'_>) -> Result<DatapathChoice, Complaint> {
+    let what = match value::string(value)? {
+        "auto" => return Ok(DatapathChoice::Auto),
+        "ebpf" => return Ok(DatapathChoice::Ebpf),
+        "kernel" => "the kernel data path is not in this version".to_owned(),
+        name => format!("{name:?} is not a data path"),
+    };
+    Err(Complaint { span: value.span(), what })
+}
+
+pub(super) fn log_level(value: &Value<'_>) -> Result<String, Complaint> {
+    let level = value::string(value)?;
+    if logging::LEVELS.contains(&level) {
+        return Ok(level.to_owned());
+    }
+    Err(Complaint { span: value.span(), what: format!("{level:?} is not a level") })
+}
+
+pub(super) fn absolute_path(value: &Value<'_>) -> Result<PathBuf, Complaint> {
+    let path = PathBuf::from(value::string(value)?);
+    if path.is_absolute() && path.file_name().is_some() {
+        return Ok(path);
+    }
+    Err(Complaint {
+        span: value.span(),
+        what: format!("{} is not an absolute path of a file", path.display()),
+    })
+}
