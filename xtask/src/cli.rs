@@ -1,9 +1,11 @@
 //! The verbs and their options.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{demo, ebpf, lint, setup, test, toolchain::Toolchain, workspace::Workspace};
+use crate::{demo, ebpf, fuzz, lint, setup, test, toolchain::Toolchain, workspace::Workspace};
 
 /// Sets up, builds and tests RSIP.
 #[derive(Debug, Parser)]
@@ -61,6 +63,24 @@ enum Verb {
         #[arg(last = true, value_name = "ARG")]
         arguments: Vec<String>,
     },
+    /// Look for inputs that bring the protocol's code down, for a given time.
+    ///
+    /// The time is for all targets together. Inputs that reach new code are kept in target/fuzz for the next run, with
+    /// --keep also in tests/fuzz/corpus, which every test run replays. Takes a C++ compiler.
+    #[command(
+        after_help = "Example:\n  cargo xtask fuzz                        # all targets, ten minutes\n  \
+                            cargo xtask fuzz --for 1h --keep\n  cargo xtask fuzz gateway --for 90s"
+    )]
+    Fuzz {
+        /// Names of targets [default: all]
+        targets: Vec<String>,
+        /// How long: seconds, or with s, m or h.
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = fuzz::parse_time)]
+        time: Duration,
+        /// Add what reaches new code to the committed corpus.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Check without running: format, architecture, clippy, documentation.
     #[command(after_help = "Example:\n  cargo xtask lint")]
     Lint,
@@ -79,6 +99,9 @@ impl Cli {
             Verb::Demo { arguments } => demo::run(&workspace, &arguments),
             Verb::Test { unit, lab, filters, arguments } => {
                 test::run(&workspace, &test::Choice { unit, lab, filters, arguments })
+            }
+            Verb::Fuzz { targets, time, keep } => {
+                fuzz::run(&workspace, &fuzz::Choice { targets, time, keep })
             }
             Verb::Lint => lint::run(&workspace),
         }

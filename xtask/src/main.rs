@@ -6,11 +6,14 @@
 //! before and after, `tidy` holds the architecture.
 
 mod cli;
+mod coverage;
 mod demo;
 mod ebpf;
 mod exec;
+mod fuzz;
 mod leaks;
 mod lint;
+mod programs;
 mod setup;
 mod tally;
 mod test;

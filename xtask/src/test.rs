@@ -5,13 +5,17 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    ebpf,
+    coverage, ebpf,
     exec::{self, Step},
     leaks::Snapshot,
+    programs::Programs,
     setup,
     tally::Tally,
     workspace::Workspace,
 };
+
+/// The package of the lab and its tests.
+const LAB: &str = "rsip-lab";
 
 /// Which tests.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +55,21 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
         parts.push(("in the lab", lab(workspace, choice, &programs)?));
         left = before.differences(&programs);
     }
-    summarise(&parts, &left)
+    let covered = check_coverage(workspace, choice, &parts);
+    summarise(&parts, &left)?;
+    covered
+}
+
+/// The page on the RFC's requirements, as far as this run can tell.
+fn check_coverage(workspace: &Workspace, choice: &Choice, parts: &[(&str, Tally)]) -> Result<()> {
+    if !choice.filters.is_empty() || !choice.arguments.is_empty() {
+        return Ok(());
+    }
+    let ran = parts.iter().flat_map(|(_, tally)| tally.names.iter().cloned()).collect();
+    let asked_for = |package: &str| if package == LAB { !choice.unit } else { !choice.lab };
+    let said = coverage::check(workspace, &ran, asked_for)?;
+    exec::say(&format!("the RFC's requirements: {said}"));
+    Ok(())
 }
 
 /// Builds the daemons and the lab's own programs.
@@ -67,30 +85,36 @@ pub(crate) fn build_programs(workspace: &Workspace) -> Result<()> {
 fn unit(workspace: &Workspace, choice: &Choice) -> Result<Tally> {
     let step =
         Step::start("tests outside the lab: codec, state machines, daemons' parts", "3 min the first time");
-    let mut command = cargo_test(workspace);
-    command
-        .args(["--workspace", "--exclude", "rsip-lab"])
-        .arg("--")
-        .args(&choice.filters)
-        .args(&choice.arguments);
-    let tally = Tally::of(&mut command)?;
+    let command = || {
+        let mut command = cargo_test(workspace);
+        command.args(["--workspace", "--exclude", LAB]);
+        command
+    };
+    let programs = Programs::build(&mut command())?;
+    let tally = Tally::of(command().arg("--").args(command_line(&[], choice)), &programs)?;
     step.done("all have run");
     Ok(tally)
 }
 
 fn lab(workspace: &Workspace, choice: &Choice, programs: &Path) -> Result<Tally> {
     let step = Step::start("tests in the lab: real programs in network namespaces", "some minutes");
-    let mut command = cargo_test(workspace);
-    command
-        .args(["--package", "rsip-lab"])
-        // One after the other: they share the machine's cgroup tree and its load.
-        .args(["--", "--test-threads=1"])
-        .args(&choice.filters)
-        .args(&choice.arguments)
-        .env("RSIP_BIN_DIR", programs);
-    let tally = Tally::of(&mut command)?;
+    let command = || {
+        let mut command = cargo_test(workspace);
+        command.args(["--package", LAB]).env("RSIP_BIN_DIR", programs);
+        command
+    };
+    let tests = Programs::build(&mut command())?;
+    // One after the other: they share the machine's cgroup tree and its load.
+    let arguments = command_line(&["--test-threads=1"], choice);
+    let tally = Tally::of(command().arg("--").args(arguments), &tests)?;
     step.done("all have run");
     Ok(tally)
+}
+
+/// What the test programs are told.
+fn command_line<'a>(first: &[&'a str], choice: &'a Choice) -> Vec<&'a str> {
+    let told = choice.filters.iter().chain(&choice.arguments).map(String::as_str);
+    first.iter().copied().chain(told).collect()
 }
 
 fn cargo_test(workspace: &Workspace) -> std::process::Command {
@@ -143,7 +167,9 @@ mod tests {
     use super::*;
 
     fn tally(passed: usize, failed: usize) -> Tally {
-        Tally { passed, failed, ended_well: failed == 0, ..Tally::default() }
+        let mut tally = Tally::default();
+        (tally.passed, tally.failed, tally.ended_well) = (passed, failed, failed == 0);
+        tally
     }
 
     #[test]

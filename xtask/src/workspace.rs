@@ -23,6 +23,12 @@ impl Workspace {
         Ok(Self { root })
     }
 
+    /// A folder in place of the work tree.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
     /// The root of the work tree.
     pub(crate) fn root(&self) -> &Path {
         &self.root
