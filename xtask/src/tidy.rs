@@ -13,17 +13,21 @@ use serde_json::Value;
 use crate::{exec, toolchain::Toolchain, workspace::Workspace};
 
 /// Which crates of the workspace a crate may use. The lab stands outside: it may use all.
-const DIRECTIONS: [(&str, &[&str]); 7] = [
+const DIRECTIONS: [(&str, &[&str]); 8] = [
     ("rsip-proto", &[]),
+    ("rsip-slp", &[]),
     ("rsip-ebpf-common", &[]),
     ("rsip-ebpf", &["rsip-ebpf-common"]),
     ("rsip-sys", &["rsip-ebpf-common"]),
-    ("rsipd", &["rsip-proto", "rsip-ebpf-common", "rsip-sys"]),
-    ("rsip-client", &["rsip-proto", "rsip-ebpf-common", "rsip-sys"]),
+    ("rsipd", &["rsip-proto", "rsip-slp", "rsip-ebpf-common", "rsip-sys"]),
+    ("rsip-client", &["rsip-proto", "rsip-slp", "rsip-ebpf-common", "rsip-sys"]),
     ("xtask", &[]),
 ];
 
-/// Crates that do IO, tell the time or roll dice: not for the protocol, not even at second hand.
+/// Crates without side effects: bytes, values and times in, bytes and values out.
+const PURE: [&str; 2] = ["rsip-proto", "rsip-slp"];
+
+/// Crates that do IO, tell the time or roll dice: not for a pure crate, not even at second hand.
 const NOT_PURE: [&str; 12] = [
     "async-std",
     "aya",
@@ -69,20 +73,13 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         serde_json::from_str(&exec::output(&mut command)?).context("`cargo metadata` wrote no JSON")?;
     let graph = Graph::read(&metadata)?;
     let mut breaches = direction_breaches(&graph);
-    // Asked for this crate alone: in the whole workspace's graph its tests' features are mixed in.
-    let mut tree = exec::cargo();
-    tree.current_dir(workspace.root()).args([
-        "tree",
-        "--package",
-        "rsip-proto",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]);
-    breaches.extend(purity_breaches(&exec::output(&mut tree)?));
+    for package in PURE {
+        // Asked for each crate alone: in the whole workspace's graph its tests' features are mixed in.
+        let mut tree = exec::cargo();
+        tree.current_dir(workspace.root()).args(["tree", "--package", package]);
+        tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        breaches.extend(purity_breaches(package, &exec::output(&mut tree)?));
+    }
     for path in rust_files(workspace.root())? {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.strip_prefix(workspace.root()).unwrap_or(&path);
@@ -141,12 +138,12 @@ fn direction_breaches(graph: &Graph) -> Vec<String> {
 }
 
 /// `tree`: one crate a line, the name first.
-fn purity_breaches(tree: &str) -> Vec<String> {
+fn purity_breaches(package: &str, tree: &str) -> Vec<String> {
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     names
         .into_iter()
         .filter(|name| NOT_PURE.contains(name))
-        .map(|name| format!("rsip-proto depends on {name}: the protocol does no IO"))
+        .map(|name| format!("{package} depends on {name}: it is to do no IO"))
         .collect()
 }
 
@@ -175,7 +172,8 @@ fn file_breaches(name: &Path, text: &str) -> Vec<String> {
         breaches.push(format!("{}: {lines} lines, at most {MAX_LINES}", name.display()));
     }
     let is_test = name.iter().any(|part| part == "tests" || part == "tests.rs");
-    if name.starts_with("rsip-proto/src") && !is_test {
+    let is_pure = PURE.iter().any(|package| name.starts_with(Path::new(package).join("src")));
+    if is_pure && !is_test {
         // By convention a file's tests stand at its end.
         let code = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
         for (number, line) in code.enumerate() {
@@ -238,8 +236,11 @@ mod tests {
     #[test]
     fn finds_io_at_second_hand() {
         let tree = "rsip-proto v0.1.0 (/src/rsip-proto)\nthiserror v2.0.21\nhelper v1.0.0\nlibc v0.2.191\nlibc v0.2.191\n";
-        assert_eq!(purity_breaches(tree), ["rsip-proto depends on libc: the protocol does no IO"]);
-        assert!(purity_breaches("rsip-proto v0.1.0\nthiserror v2.0.21\nlibcore v1.0.0\n").is_empty());
+        assert_eq!(purity_breaches("rsip-proto", tree), ["rsip-proto depends on libc: it is to do no IO"]);
+        assert!(
+            purity_breaches("rsip-proto", "rsip-proto v0.1.0\nthiserror v2.0.21\nlibcore v1.0.0\n")
+                .is_empty()
+        );
     }
 
     #[test]
@@ -250,6 +251,7 @@ mod tests {
             file_breaches(name, text),
             ["rsip-proto/src/gateway/mod.rs:2: `Instant::now` in the pure core"]
         );
+        assert_eq!(file_breaches(Path::new("rsip-slp/src/lib.rs"), text).len(), 1);
         assert!(file_breaches(Path::new("rsipd/src/main.rs"), text).is_empty());
         assert!(file_breaches(Path::new("rsip-proto/src/host/tests.rs"), text).is_empty());
         assert!(
