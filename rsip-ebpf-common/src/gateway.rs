@@ -8,10 +8,16 @@ pub mod maps {
     /// first entry in `PORTS`.
     pub const ADDRESSES: &str = "ADDRESSES";
     /// `Array<u32>`, 65,536 entries per public address: the holder's private address, 0: nobody. The whole state of the
-    /// forwarding decision. The object declares one address; the loader sets `max_entries` for more.
+    /// forwarding decision. Entry [`super::WHOLE`] of an address is who holds all of it. The object declares one address;
+    /// the loader sets `max_entries` for more.
     pub const PORTS: &str = "PORTS";
-    /// `HashMap<Holder, u32>`: hosts that hold at least one port of an address, and how many. Written by user space beside
-    /// `PORTS`; it answers in one look-up whether a host may send ICMP from that address, which has no port.
+    /// `Array<Remote>`, entry for entry beside `PORTS`: with whom a port may be used. Looked at under
+    /// [`super::FLAG_REMOTE`] only; without it the loader leaves it at one entry. Written before the holder, so that whoever
+    /// sees a holder sees his remote too.
+    pub const REMOTES: &str = "REMOTES";
+    /// `HashMap<Holder, u32>`: hosts that hold ports of an address (a whole address counts as one), with whom they may be
+    /// used, and how many. Written by user space beside `PORTS`; it answers in one look-up whether a host may send ICMP from
+    /// that address, which has no port.
     pub const HOLDERS: &str = "HOLDERS";
     /// `PerCpuArray<u64>`, indexed by [`super::Counter`].
     pub const COUNTERS: &str = "COUNTERS";
@@ -22,6 +28,12 @@ pub mod maps {
     pub const FRAGMENTS_IN: &str = "FRAGMENTS_IN";
     /// `LruHashMap<FragmentKey, Fragment>`: datagrams of hosts of which the first fragment was let out. The programs' own.
     pub const FRAGMENTS_OUT: &str = "FRAGMENTS_OUT";
+    /// `RingBuf` of [`super::Misuse`]: hosts that sent what they may not (RFC 3103, section 10.4).
+    pub const MISUSES: &str = "MISUSES";
+    /// `LruHashMap<Misuse, u64 CLOCK_MONOTONIC nanoseconds>`: when a host was last reported. The programs' own.
+    pub const REPORTED: &str = "REPORTED";
+    /// `PerCpuArray<Budget>`, one entry: reports of the running second. The programs' own.
+    pub const BUDGET: &str = "BUDGET";
 }
 
 /// Names of the programs in the object.
@@ -39,6 +51,15 @@ pub const MAX_ADDRESSES: u32 = 256;
 pub const FLAG_EXTERNAL_L3: u32 = 1;
 /// [`Config::flags`]: the internal interface carries no link-layer header (WireGuard, tun).
 pub const FLAG_INTERNAL_L3: u32 = 2;
+
+/// [`Config::flags`]: there is a remote flow policy (RFC 3103, section 7.2): `REMOTES` counts.
+pub const FLAG_REMOTE: u32 = 4;
+/// [`Config::flags`]: the remote flow policy is micro, which is what a host that breaks it is told.
+pub const FLAG_REMOTE_MICRO: u32 = 8;
+
+/// Which of an address's entries in `PORTS` and `REMOTES` stands for all of it. As a port it is nobody's: port 0 cannot be
+/// leased.
+pub const WHOLE: u16 = 0;
 
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]
@@ -58,14 +79,83 @@ pub struct Config {
     pub flags: u32,
 }
 
-/// Somebody who holds ports of a public address.
+/// With whom a port may be used, in both directions.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// The peer's address, network byte order; 0: any.
+    pub address: u32,
+    /// The peer's port, network byte order; 0: any.
+    pub port: u16,
+    /// Always 0.
+    pub pad: u16,
+}
+
+impl Remote {
+    /// Everybody.
+    pub const ANY: Self = Self { address: 0, port: 0, pad: 0 };
+}
+
+/// Somebody who holds ports of a public address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder {
     /// The public address's index, as in `ADDRESSES`.
     pub index: u32,
     /// The host's private address, network byte order.
     pub host: u32,
+    /// The peer, network byte order: counted here are the ports that may be used with any port of this address.
+    /// [`Holder::ANYBODY`]: those that may be used with everybody. [`Holder::ALL`]: all that the host holds.
+    pub remote: u32,
+}
+
+impl Holder {
+    /// See [`Holder::remote`].
+    pub const ANYBODY: u32 = 0;
+    /// See [`Holder::remote`]. As an address: broadcast, which is nobody's.
+    pub const ALL: u32 = u32::MAX;
+}
+
+/// A report: a host sent what it may not.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misuse {
+    /// The host's private address, network byte order.
+    pub host: u32,
+    /// A [`MisuseKind`].
+    pub kind: u32,
+}
+
+/// What a host did, [`Misuse::kind`]; in the words of RFC 3103, section 10.4.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MisuseKind {
+    /// Its source address is not allocated to it.
+    LocalAddress = 0,
+    /// Its source port is not allocated to it.
+    LocalPort = 1,
+    /// The remote policy is macro, and it sent to another address.
+    RemoteAddress = 2,
+    /// The remote policy is micro, and it sent to another address or port.
+    RemotePort = 3,
+    /// It used a tunnel of another type than the one offered.
+    Tunnel = 4,
+}
+
+impl MisuseKind {
+    /// All, by number.
+    pub const ALL: [Self; 5] =
+        [Self::LocalAddress, Self::LocalPort, Self::RemoteAddress, Self::RemotePort, Self::Tunnel];
+}
+
+/// Reports of one CPU in a second.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// When the second began, CLOCK_MONOTONIC nanoseconds.
+    pub since_ns: u64,
+    /// How many since then.
+    pub reports: u64,
 }
 
 /// What the fragments of one datagram have in common (RFC 791, section 3.2).
@@ -134,17 +224,24 @@ pub enum Counter {
     TooBig = 9,
     /// Dropped: from outside with a source address that no host outside can have (one of ours, loopback, multicast).
     Martian = 10,
+    /// Dropped: from or to somebody with whom the port may not be used (remote flow policy).
+    BadRemote = 11,
+    /// Dropped: of a host in a tunnel of another type than IP-in-IP.
+    BadTunnel = 12,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 11;
+pub const COUNTERS: u32 = 13;
 
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<EchoKey>() == 12);
-const _: () = assert!(size_of::<Holder>() == 8);
+const _: () = assert!(size_of::<Holder>() == 12);
+const _: () = assert!(size_of::<Remote>() == 8);
+const _: () = assert!(size_of::<Misuse>() == 8);
+const _: () = assert!(size_of::<Budget>() == 16);
 const _: () = assert!(size_of::<FragmentKey>() == 12);
 const _: () = assert!(size_of::<Fragment>() == 16);
-const _: () = assert!(Counter::Martian as u32 + 1 == COUNTERS);
+const _: () = assert!(Counter::BadTunnel as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {
@@ -154,6 +251,12 @@ mod user {
     unsafe impl aya::Pod for super::EchoKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Holder {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Remote {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Misuse {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Budget {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::FragmentKey {}
     // SAFETY: as above.

@@ -10,6 +10,8 @@ pub const PROTOCOL_IPIP: u8 = 4;
 pub const PROTOCOL_TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+/// Protocol number of GRE (RFC 2784).
+pub const PROTOCOL_GRE: u8 = 47;
 
 /// Time to live of the outer header.
 const TUNNEL_TTL: u8 = 64;

@@ -8,3 +8,4 @@
 pub mod icmp;
 pub mod ipv4;
 pub mod port;
+pub mod remote;

@@ -5,8 +5,9 @@
 //!   TCP acceptor ─────────┤
 //!   TCP connection … ─────┴───────────►┌────────┐ Install, Remove ┌──────────┐
 //!   control server ──── Call ─────────►│ Daemon │───────────────► │ Datapath │
-//!   signals ─────────── Signal ───────►│        │◄─── outcome ─── └──────────┘
-//!   clock ──────────── poll_timeout ──►└────────┘
+//!   signals ─────────── Signal ───────►│        │◄─── outcome ─── │          │
+//!   clock ──────────── poll_timeout ──►│        │◄─── misuse ──── └──────────┘
+//!                                      └────────┘
 //!                                        │    └── UDP socket
 //!                                        └─ Outgoing (bounded, one a connection) ─► TCP connection …
 //! ```
@@ -16,17 +17,18 @@
 //! 2. signals: few, and the way out must always be open;
 //! 3. the clock: a flood of messages must not keep a lease from ending;
 //! 4. control: few, and the administrator wants to see the flood;
-//! 5. hosts, one message at a time, in the order in which their senders got into the channel, which is fair among them.
+//! 5. reports of misuse: the data path bounds them, and a flood of messages must not hide them;
+//! 6. hosts, one message at a time, in the order in which their senders got into the channel, which is fair among them.
 //!
 //! The loop never waits for a host: a connection that does not take its answers is closed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rsip_proto::gateway::{Gateway, GatewayCommand, InstallFailed, Peer, Rule, Transport};
+use rsip_proto::gateway::{Gateway, GatewayCommand, InstallFailed, Misuse, Peer, Rule, Transport};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::wire::Message;
 use rsip_sys::control::Call;
@@ -107,6 +109,8 @@ enum Wake {
     Clock,
     Call(Call<Request, Answer>),
     Input(Input),
+    /// A host sends what it may not.
+    Misuse(Ipv4Addr, Misuse),
     /// Nobody is left who could send anything.
     Deaf,
 }
@@ -152,6 +156,7 @@ impl<D: Datapath> Daemon<D> {
                     }
                 }
                 Wake::Input(input) => self.input(input).await,
+                Wake::Misuse(host, misuse) => self.gateway.handle_misuse(host, misuse, Instant::now()),
                 Wake::Deaf => {
                     outcome = Err(DaemonError::Deaf);
                     break;
@@ -170,6 +175,8 @@ impl<D: Datapath> Daemon<D> {
             Some(signal) = signals.recv() => Wake::Signal(signal),
             () = sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => Wake::Clock,
             Some(call) = calls.recv() => Wake::Call(call),
+            // Rare: the data path sees to it.
+            (host, misuse) = self.datapath.misused() => Wake::Misuse(host, misuse),
             input = inputs.recv() => input.map_or(Wake::Deaf, Wake::Input),
         }
     }

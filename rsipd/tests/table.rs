@@ -169,7 +169,7 @@ leases         5 given, 0 extended, 1 ended
 refused        BAD_MESSAGE 2, LOCAL_ADDRPORT_INUSE 1
 to hosts       10 packets, 1400 bytes
 from hosts     0 packets, 0 bytes
-dropped        4 not leased, 0 malformed, 0 ttl, 0 unsupported, 0 too big, 0 martian, 0 failed
+dropped        4 not leased, 0 malformed, 0 ttl, 0 unsupported, 0 too big, 0 martian, 0 bad remote, 0 bad tunnel, 0 failed
 "
     );
 }

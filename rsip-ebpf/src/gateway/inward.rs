@@ -8,6 +8,7 @@ use crate::{
     maps::{self, Host},
     parse::{self, Datagram, Ports},
     tc,
+    whole::{self, Way},
 };
 
 impl From<tc::Failed> for Counter {
@@ -54,7 +55,7 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
         return Ok(tc::PASS);
     };
     let mut datagram = Datagram::check(ctx, header, link, tc::length_from(ctx, link))?;
-    let Some(host) = host_for(ctx, &datagram, index)? else {
+    let Some(host) = host_for(ctx, config, &datagram, index)? else {
         return Ok(tc::PASS);
     };
     // The stack would check this for what passes through it.
@@ -73,24 +74,45 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
 }
 
 /// The host that a datagram to our public address of this index is for; `None`: nobody.
+///
+/// # Errors
+///
+/// It has a host which may not receive it, or contradicts itself.
 #[inline(always)]
-pub(crate) fn host_for(ctx: &TcContext, datagram: &Datagram, index: u32) -> Result<Option<Host>, Counter> {
+pub(crate) fn host_for(
+    ctx: &TcContext,
+    config: &Config,
+    datagram: &Datagram,
+    index: u32,
+) -> Result<Option<Host>, Counter> {
     let header = &datagram.header;
+    if let Some(host) = maps::holder(maps::whole(index)) {
+        whole::check(ctx, config, Way::In, datagram, index, host)?;
+        return Ok(Some(host));
+    }
     if header.is_later_fragment() {
         return Ok(maps::first_fragment(&maps::FRAGMENTS_IN, &parse::fragment_key(header)));
     }
     let host = match header.protocol() {
         ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => {
             let ports: Ports = datagram.load_payload(ctx).ok_or(Counter::Malformed)?;
-            maps::holder(index, ports.destination)
+            let slot = maps::slot(index, ports.destination);
+            let host = maps::holder(slot);
+            if host.is_some() {
+                maps::check_remote(config, slot, header.source(), ports.source)?;
+            }
+            host
         }
         ipv4::PROTOCOL_ICMP => {
             let icmp: icmp::Header = datagram.load_payload(ctx).ok_or(Counter::Malformed)?;
             match icmp.kind() {
                 icmp::Kind::EchoReply => {
-                    maps::echo_sender(&parse::echo_key(header.destination(), header.source(), &icmp))
+                    let key = parse::echo_key(header.destination(), header.source(), &icmp);
+                    // The lease may have ended since.
+                    maps::echo_sender(&key)
+                        .filter(|&host| maps::holds_for(config, index, host, header.source()))
                 }
-                icmp::Kind::Error => quoted_sender(ctx, datagram, index),
+                icmp::Kind::Error => quoted_sender(ctx, config, datagram, index)?,
                 icmp::Kind::EchoRequest | icmp::Kind::Other => None,
             }
         }
@@ -106,26 +128,42 @@ pub(crate) fn host_for(ctx: &TcContext, datagram: &Datagram, index: u32) -> Resu
 
 /// The host that sent the datagram which an ICMP error quotes.
 #[inline(always)]
-fn quoted_sender(ctx: &TcContext, error: &Datagram, index: u32) -> Option<Host> {
-    let quoted = error.quoted(ctx)?;
+fn quoted_sender(
+    ctx: &TcContext,
+    config: &Config,
+    error: &Datagram,
+    index: u32,
+) -> Result<Option<Host>, Counter> {
+    let Some(quoted) = error.quoted(ctx) else {
+        return Ok(None);
+    };
     let header = &quoted.header;
     if header.source() != error.header.destination() {
-        return None;
+        return Ok(None);
     }
     if header.is_later_fragment() {
-        return maps::first_fragment(&maps::FRAGMENTS_OUT, &parse::fragment_key(header));
+        return Ok(maps::first_fragment(&maps::FRAGMENTS_OUT, &parse::fragment_key(header)));
     }
     if icmp::has_ports(header.protocol()) {
-        let ports: Ports = quoted.load_payload(ctx)?;
-        return maps::holder(index, ports.source);
-    }
-    if header.protocol() == ipv4::PROTOCOL_ICMP {
-        let icmp: icmp::Header = quoted.load_payload(ctx)?;
-        if icmp.kind() == icmp::Kind::EchoRequest {
-            return maps::echo_sender(&parse::echo_key(header.source(), header.destination(), &icmp));
+        let Some(ports) = quoted.load_payload::<Ports>(ctx) else {
+            return Ok(None);
+        };
+        let slot = maps::slot(index, ports.source);
+        let host = maps::holder(slot);
+        if host.is_some() {
+            maps::check_remote(config, slot, header.destination(), ports.destination)?;
         }
+        return Ok(host);
     }
-    None
+    if header.protocol() == ipv4::PROTOCOL_ICMP
+        && let Some(icmp) = quoted.load_payload::<icmp::Header>(ctx)
+        && icmp.kind() == icmp::Kind::EchoRequest
+    {
+        let key = parse::echo_key(header.source(), header.destination(), &icmp);
+        return Ok(maps::echo_sender(&key)
+            .filter(|&host| maps::holds_for(config, index, host, header.destination())));
+    }
+    Ok(None)
 }
 
 /// Whether the packet, or each segment of a super-packet, fits the tunnel.

@@ -8,8 +8,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
+use rsip_ebpf::remote;
 use rsip_ebpf_common::gateway::{
-    self, Config, Counter, EchoKey, Fragment, FragmentKey, Holder, MAX_ADDRESSES,
+    self, Config, Counter, EchoKey, FLAG_REMOTE, Fragment, FragmentKey, Holder, MAX_ADDRESSES, Remote, WHOLE,
 };
 
 const PORTS_PER_ADDRESS: u32 = 65_536;
@@ -26,6 +27,9 @@ static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 static ADDRESSES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_ADDRESSES, 0);
 #[map]
 static PORTS: Array<u32> = Array::with_max_entries(PORTS_PER_ADDRESS, 0);
+// The loader makes it as big as `PORTS` under a remote policy.
+#[map]
+static REMOTES: Array<Remote> = Array::with_max_entries(1, 0);
 #[map]
 static HOLDERS: HashMap<Holder, u32> = HashMap::with_max_entries(HOLDERS_MAX, BPF_F_NO_PREALLOC);
 #[map]
@@ -65,18 +69,63 @@ pub(crate) fn address_index(address: u32) -> Option<u32> {
     unsafe { ADDRESSES.get(address) }.copied()
 }
 
-/// Who holds a port (network byte order) of the public address of this index.
+/// Where a port (network byte order) of the public address of this index stands in `PORTS` and `REMOTES`.
 #[inline(always)]
-pub(crate) fn holder(index: u32, port: u16) -> Option<Host> {
-    let entry = index.wrapping_mul(PORTS_PER_ADDRESS).wrapping_add(u32::from(u16::from_be(port)));
-    PORTS.get(entry).copied().and_then(Host::new)
+pub(crate) fn slot(index: u32, port: u16) -> u32 {
+    index.wrapping_mul(PORTS_PER_ADDRESS).wrapping_add(u32::from(u16::from_be(port)))
 }
 
-/// Whether the host holds any port of the public address of this index.
+/// Where the whole address of this index stands there.
+#[inline(always)]
+pub(crate) fn whole(index: u32) -> u32 {
+    slot(index, WHOLE.to_be())
+}
+
+/// Who holds what stands at this place.
+#[inline(always)]
+pub(crate) fn holder(slot: u32) -> Option<Host> {
+    PORTS.get(slot).copied().and_then(Host::new)
+}
+
+/// With whom what stands at this place may be used; `None`: the remote policy is none. What has no entry is for nobody.
+#[inline(always)]
+pub(crate) fn remote(config: &Config, slot: u32) -> Option<Remote> {
+    const NOBODY: Remote = Remote { address: u32::MAX, port: u16::MAX, pad: 0 };
+    if config.flags & FLAG_REMOTE == 0 {
+        return None;
+    }
+    Some(REMOTES.get(slot).copied().unwrap_or(NOBODY))
+}
+
+/// Whether what stands at this place may be used with this peer (address and port in network byte order).
+///
+/// # Errors
+///
+/// [`Counter::BadRemote`].
+#[inline(always)]
+pub(crate) fn check_remote(config: &Config, slot: u32, address: u32, port: u16) -> Result<(), Counter> {
+    match remote(config, slot) {
+        Some(remote) if !remote::takes(&remote, address, port) => Err(Counter::BadRemote),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the host holds anything of the public address of this index.
 #[inline(always)]
 pub(crate) fn holds_any(index: u32, host: Host) -> bool {
+    holds(index, host, Holder::ALL)
+}
+
+/// Whether the host may exchange with this peer (network byte order) what has no port, from the public address of this index.
+#[inline(always)]
+pub(crate) fn holds_for(config: &Config, index: u32, host: Host, peer: u32) -> bool {
+    holds(index, host, Holder::ANYBODY) || config.flags & FLAG_REMOTE != 0 && holds(index, host, peer)
+}
+
+#[inline(always)]
+fn holds(index: u32, host: Host, remote: u32) -> bool {
     // SAFETY: as in `address_index`.
-    unsafe { HOLDERS.get(Holder { index, host: host.get() }) }.is_some_and(|&ports| ports != 0)
+    unsafe { HOLDERS.get(Holder { index, host: host.get(), remote }) }.is_some_and(|&ports| ports != 0)
 }
 
 /// A host sends an echo request.
@@ -109,8 +158,9 @@ pub(crate) fn first_fragment(map: &LruHashMap<FragmentKey, Fragment>, key: &Frag
     if now() < fragment.until_ns { Host::new(fragment.host) } else { None }
 }
 
+/// CLOCK_MONOTONIC, nanoseconds.
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: takes no pointer.
     unsafe { bpf_ktime_get_ns() }
 }

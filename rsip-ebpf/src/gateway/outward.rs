@@ -2,13 +2,14 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use rsip_ebpf::{icmp, ipv4};
-use rsip_ebpf_common::gateway::{Config, Counter, FLAG_INTERNAL_L3};
+use rsip_ebpf_common::gateway::{Config, Counter, FLAG_INTERNAL_L3, FLAG_REMOTE, MisuseKind};
 
 use crate::{
     inward::{check_tunnel_mtu, count_hop, host_for, verdict},
     maps::{self, Host},
     parse::{self, Datagram, Ports},
-    tc,
+    report, tc,
+    whole::{self, Way},
 };
 
 /// Ingress of the internal interface.
@@ -32,8 +33,13 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
     let Some(outer) = tc::load::<ipv4::Header>(ctx, link) else {
         return Ok(tc::PASS);
     };
-    if outer.protocol() != ipv4::PROTOCOL_IPIP || outer.destination() != config.internal_address {
+    if outer.destination() != config.internal_address {
         return Ok(tc::PASS);
+    }
+    match outer.protocol() {
+        ipv4::PROTOCOL_IPIP => {}
+        ipv4::PROTOCOL_GRE => return foreign_tunnel(ctx, &outer, link),
+        _ => return Ok(tc::PASS),
     }
     if !outer.is_plain() || outer.is_fragment() {
         return Err(Counter::Unsupported);
@@ -44,27 +50,60 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
     let mut inner = Datagram::check(ctx, header, at, tunnelled.length.saturating_sub(ipv4::HEADER_LENGTH))?;
 
     let host = Host::new(outer.source()).ok_or(Counter::BadSource)?;
-    let index = maps::address_index(header.source()).ok_or(Counter::BadSource)?;
-    may_send(ctx, &inner, index, host)?;
-    inner.header.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::Failed)?;
-
+    let Some(index) = maps::address_index(header.source()) else {
+        report::misuse(host, MisuseKind::LocalAddress);
+        return Err(Counter::BadSource);
+    };
     let destination = header.destination();
     if ipv4::is_not_a_host(destination) || ipv4::is_loopback(destination) {
         return Err(Counter::Unsupported);
     }
+    if let Err(why) = may_send(ctx, config, &inner, index, host) {
+        return Err(report::refused(config, index, host, why));
+    }
+    inner.header.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::Failed)?;
     match maps::address_index(destination) {
         None => leave(ctx, config, link, &mut inner),
         Some(index) => {
-            let host = host_for(ctx, &inner, index)?.ok_or(Counter::Unsupported)?;
+            let host = host_for(ctx, config, &inner, index)?.ok_or(Counter::Unsupported)?;
             turn(ctx, config, link, &mut inner, host)
         }
     }
 }
 
+/// A packet to us in a tunnel of a type that is not offered. What is in it is not ours to forward; a tunnel of the
+/// administrator's own, which carries no address of ours, is left alone.
+#[inline(always)]
+fn foreign_tunnel(ctx: &TcContext, outer: &ipv4::Header, link: u32) -> Result<i32, Counter> {
+    if let Some(host) = Host::new(outer.source()) {
+        report::misuse(host, MisuseKind::Tunnel);
+    }
+    if !outer.has_sane_header() || outer.is_later_fragment() {
+        return Ok(tc::PASS);
+    }
+    let at = link + outer.header_length();
+    let Some(gre) = tc::load::<parse::Gre>(ctx, at) else {
+        return Ok(tc::PASS);
+    };
+    match gre.payload_at(at).and_then(|at| tc::load::<ipv4::Header>(ctx, at)) {
+        Some(inner) if maps::address_index(inner.source()).is_some() => Err(Counter::BadTunnel),
+        _ => Ok(tc::PASS),
+    }
+}
+
 /// Whether the host may send this with our public address of this index as its source.
 #[inline(always)]
-fn may_send(ctx: &TcContext, inner: &Datagram, index: u32, host: Host) -> Result<(), Counter> {
+fn may_send(
+    ctx: &TcContext,
+    config: &Config,
+    inner: &Datagram,
+    index: u32,
+    host: Host,
+) -> Result<(), Counter> {
     let header = &inner.header;
+    if maps::holder(maps::whole(index)) == Some(host) {
+        return whole::check(ctx, config, Way::Out, inner, index, host);
+    }
     if header.is_later_fragment() {
         let first = maps::first_fragment(&maps::FRAGMENTS_OUT, &parse::fragment_key(header));
         return if first == Some(host) { Ok(()) } else { Err(Counter::Unsupported) };
@@ -72,18 +111,20 @@ fn may_send(ctx: &TcContext, inner: &Datagram, index: u32, host: Host) -> Result
     match header.protocol() {
         ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => {
             let ports: Ports = inner.load_payload(ctx).ok_or(Counter::Malformed)?;
-            if maps::holder(index, ports.source) != Some(host) {
+            let slot = maps::slot(index, ports.source);
+            if maps::holder(slot) != Some(host) {
                 return Err(Counter::BadSource);
             }
+            maps::check_remote(config, slot, header.destination(), ports.destination)?;
         }
         ipv4::PROTOCOL_ICMP => {
             let icmp: icmp::Header = inner.load_payload(ctx).ok_or(Counter::Malformed)?;
             match icmp.kind() {
-                icmp::Kind::EchoRequest if maps::holds_any(index, host) => {
+                icmp::Kind::EchoRequest => {
+                    may_ask(config, index, host, header.destination())?;
                     maps::remember_echo(&parse::echo_key(header.source(), header.destination(), &icmp), host);
                 }
-                icmp::Kind::Error if quoted_receiver(ctx, inner, index) == Some(host) => {}
-                icmp::Kind::EchoRequest | icmp::Kind::Error => return Err(Counter::BadSource),
+                icmp::Kind::Error => check_quoted(ctx, config, inner, index, host)?,
                 icmp::Kind::EchoReply | icmp::Kind::Other => return Err(Counter::Unsupported),
             }
         }
@@ -95,22 +136,52 @@ fn may_send(ctx: &TcContext, inner: &Datagram, index: u32, host: Host) -> Result
     Ok(())
 }
 
-/// The host that received the datagram which an ICMP error quotes.
+/// Whether the host may send this peer an echo request.
 #[inline(always)]
-fn quoted_receiver(ctx: &TcContext, error: &Datagram, index: u32) -> Option<Host> {
-    let quoted = error.quoted(ctx)?;
+fn may_ask(config: &Config, index: u32, host: Host, peer: u32) -> Result<(), Counter> {
+    if maps::holds_for(config, index, host, peer) {
+        Ok(())
+    } else if config.flags & FLAG_REMOTE != 0 && maps::holds_any(index, host) {
+        Err(Counter::BadRemote)
+    } else {
+        Err(Counter::BadSource)
+    }
+}
+
+/// Whether the host received the datagram which its ICMP error quotes, and from the one to whom it sends the error.
+#[inline(always)]
+fn check_quoted(
+    ctx: &TcContext,
+    config: &Config,
+    error: &Datagram,
+    index: u32,
+    host: Host,
+) -> Result<(), Counter> {
+    let quoted = error.quoted(ctx).ok_or(Counter::BadSource)?;
     let header = &quoted.header;
     if header.destination() != error.header.source() {
-        return None;
+        return Err(Counter::BadSource);
     }
-    if header.is_later_fragment() {
-        return maps::first_fragment(&maps::FRAGMENTS_IN, &parse::fragment_key(header));
+    let receiver = if header.is_later_fragment() {
+        maps::first_fragment(&maps::FRAGMENTS_IN, &parse::fragment_key(header))
+    } else if icmp::has_ports(header.protocol()) {
+        let ports: Ports = quoted.load_payload(ctx).ok_or(Counter::BadSource)?;
+        let slot = maps::slot(index, ports.destination);
+        let receiver = maps::holder(slot);
+        if receiver == Some(host) {
+            maps::check_remote(config, slot, header.source(), ports.source)?;
+        }
+        receiver
+    } else {
+        None
+    };
+    if receiver != Some(host) {
+        return Err(Counter::BadSource);
     }
-    if !icmp::has_ports(header.protocol()) {
-        return None;
+    if config.flags & FLAG_REMOTE != 0 && header.source() != error.header.destination() {
+        return Err(Counter::BadRemote);
     }
-    let ports: Ports = quoted.load_payload(ctx)?;
-    maps::holder(index, ports.destination)
+    Ok(())
 }
 
 /// Out through the external interface, without the outer header.

@@ -167,6 +167,8 @@ fn counters(counters: &Counters) -> Vec<(&'static str, String)> {
             ("unsupported", stats.unsupported),
             ("too big", stats.too_big),
             ("martian", stats.martian),
+            ("bad remote", stats.bad_remote),
+            ("bad tunnel", stats.bad_tunnel),
             ("failed", stats.failed),
         ];
         let dropped: Vec<_> = dropped.iter().map(|(why, count)| format!("{count} {why}")).collect();

@@ -2,7 +2,10 @@
 //!
 //! The contract, the same for every implementation ([`contract::check`] tests it):
 //! - `install` answers `Ok` only when packets are forwarded as the rule says, and on an error nothing of the rule holds;
-//! - `install` never takes a port away from another host: that would be two holders of one port, and is an error;
+//! - `install` never takes a port away from another host: that would be two holders of one port, and is an error; so would be
+//!   a port of an address that another host holds whole, and the reverse;
+//! - under a remote policy what is leased is forwarded to and from [`Rule::remote`] alone; without one, a rule that wants that
+//!   is refused, never half done;
 //! - `remove` answers `Ok` when nothing of the rule holds any more, also when it did not before;
 //! - `close` leaves no program, device, rule or queueing discipline behind.
 
@@ -14,7 +17,8 @@ use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
 
-use rsip_proto::gateway::Rule;
+use rsip_proto::gateway::{Misuse, Rule};
+use rsip_proto::lease::Remote;
 use rsip_proto::wire::TunnelType;
 use rsip_sys::tc::EbpfError;
 use serde::{Deserialize, Serialize};
@@ -41,6 +45,10 @@ pub trait Datapath {
     /// # Errors
     /// When that cannot be found out.
     fn holds(&self, rule: &Rule) -> Result<bool, DatapathError>;
+
+    /// Waits for a host that sends what it may not (RFC 3103 section 10.4). What it sent is dropped already, and not every
+    /// packet is reported: about one a second for each host and kind. Cancel safe.
+    fn misused(&mut self) -> impl Future<Output = (Ipv4Addr, Misuse)>;
 
     /// What was forwarded and dropped since the start.
     ///
@@ -72,13 +80,19 @@ pub enum DatapathError {
     /// No tunnels of this type here.
     #[error("this data path has no {0} tunnels")]
     Tunnel(TunnelType),
-    /// Another host holds the port: the one thing that must never be.
-    #[error("port {port} of {address} is held by {holder}")]
+    /// Rules with a peer are only for a data path that was made for them.
+    #[error("this data path has no remote policy: it cannot confine a lease to {0}")]
+    Remote(Remote),
+    /// Port 0 is nobody's.
+    #[error("port 0 cannot be leased")]
+    PortZero,
+    /// Another host holds it, or this one with another peer: the one thing that must never be.
+    #[error("{address}{} is held by {holder}", port.map(|port| format!(":{port}")).unwrap_or_default())]
     Held {
         /// The public address.
         address: Ipv4Addr,
-        /// The port.
-        port: u16,
+        /// The port; `None`: it is about the whole address, or ports of it are held while all of it is wanted.
+        port: Option<u16>,
         /// Who holds it.
         holder: Ipv4Addr,
     },
@@ -117,4 +131,8 @@ pub struct Stats {
     pub too_big: u64,
     /// Dropped: from outside with an impossible source address.
     pub martian: u64,
+    /// Dropped: from or to somebody with whom the port may not be used.
+    pub bad_remote: u64,
+    /// Dropped: from a host, in a tunnel of another type than the one offered.
+    pub bad_tunnel: u64,
 }

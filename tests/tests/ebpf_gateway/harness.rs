@@ -67,9 +67,11 @@ impl Gateway {
         ports.set(u32::from(PORT_B), raw(HOST_B), 0).unwrap();
         ports.set((1 << 16) + u32::from(PORT_A), raw(HOST_B), 0).unwrap();
         let mut holders: HashMap<_, Holder, u32> = bpf::map(&mut ebpf, maps::HOLDERS).unwrap();
-        holders.insert(Holder { index: 0, host: raw(HOST_A) }, 1, 0).unwrap();
-        holders.insert(Holder { index: 0, host: raw(HOST_B) }, 1, 0).unwrap();
-        holders.insert(Holder { index: 1, host: raw(HOST_B) }, 1, 0).unwrap();
+        for (index, host) in [(0, HOST_A), (0, HOST_B), (1, HOST_B)] {
+            for remote in [Holder::ANYBODY, Holder::ALL] {
+                holders.insert(Holder { index, host: raw(host), remote }, 1, 0).unwrap();
+            }
+        }
         let counters = bpf::map(&mut ebpf, maps::COUNTERS).unwrap();
         // The programs keep the other maps.
         Self { ebpf, counters, config, ports }
