@@ -2,7 +2,7 @@
 //! found before the gateway is spoken to, and nothing of the host's network is changed before it has answered.
 
 use std::fs::OpenOptions;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,11 +59,40 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     if let Err(error) = logging::init(&arguments.log_level) {
         return Err(Failure::new(ExitCode::Usage, "--log-level").why(error.to_string()).into());
     }
-    let mut signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     require_capabilities()?;
     let directory = run_directory(arguments.run_dir.path.as_deref())?;
-    let run_dir = claim(&directory)?;
-    let netns_cookie = netns::cookie().map_err(|error| missing(&error, "needs Linux 5.18 or later"))?;
+    let ground = Ground {
+        run_dir: claim(&directory)?,
+        netns_cookie: netns::cookie().map_err(|error| missing(&error, "needs Linux 5.18 or later"))?,
+    };
+    let patience = (!arguments.persist).then_some(arguments.timeout);
+    serve(&arguments, arguments.gateway, patience, &ground).await
+}
+
+/// What is ours before the gateway is known, and stays so whichever it will be.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// The run directory.
+    pub(crate) run_dir: RunDir,
+    /// The network namespace (SO_NETNS_COOKIE).
+    pub(crate) netns_cookie: u64,
+}
+
+/// Registers at a gateway and serves until told to stop; fails where the gateway cannot be used within `patience` (`None`:
+/// as long as it takes). Restores the host in any case.
+///
+/// # Errors
+///
+/// A [`Failure`] with its exit code.
+pub(crate) async fn serve(
+    arguments: &Up,
+    gateway: SocketAddrV4,
+    patience: Option<Duration>,
+    ground: &Ground,
+) -> anyhow::Result<()> {
+    let mut signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
+    let directory = ground.run_dir.path().to_owned();
+    let netns_cookie = ground.netns_cookie;
     let cgroup = open_cgroup(arguments.cgroup.as_deref())?;
     check_tun()?;
     let served = Snapshot::take().map_err(|error| {
@@ -72,12 +101,13 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     })?;
     let forced = Method::forced().map_err(|e| Failure::new(ExitCode::Usage, e.to_string()))?;
     let netlink = Netlink::open().map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
-    let Some(path) = find_path(&netlink, &arguments, &mut signals).await? else { return Ok(()) };
+    let Some(path) = find_path(&netlink, arguments, gateway, patience, &mut signals).await? else {
+        return Ok(());
+    };
     let hooks = EbpfHooks::load(arguments.wait).map_err(|error| failure::hooks_failure(&error))?;
     let waiting = hooks.waiting_way();
     tracing::info!(way = %waiting.way, why = waiting.why, "binds wait");
 
-    let gateway = arguments.gateway;
     let transport = transport_name(arguments.transport.into()).to_owned();
     let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
     let resumed = previous.is_some();
@@ -93,19 +123,19 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
         state.registration = crate::state::Registration::default();
         state.transport = transport;
     }
-    let settings = settings(&arguments);
+    let settings = settings(arguments, gateway, patience);
     let now = Instant::now();
     let saved = SavedState::from(&state.registration);
     let host = if resumed {
-        Host::resume(host_config(&arguments), saved, now)
+        Host::resume(host_config(arguments), saved, now)
     } else {
-        Host::new(host_config(&arguments), now)
+        Host::new(host_config(arguments), now)
     };
     let (to_agent, from_transport) = mpsc::channel(QUEUE);
     let (call_sender, calls) = mpsc::channel(QUEUE);
     let watch = Watch::open().map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
-    let control = control::serve(&run_dir.control_socket(), call_sender)
-        .with_context(|| format!("cannot serve {}", run_dir.control_socket().display()))?;
+    let control = control::serve(&ground.run_dir.control_socket(), call_sender)
+        .with_context(|| format!("cannot serve {}", ground.run_dir.control_socket().display()))?;
     let agent = Agent {
         usage: Usage::new(arguments.linger, now),
         stage: Stage::Starting { until: settings.start_timeout.map(|timeout| now + timeout) },
@@ -117,8 +147,8 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
             path,
             cgroup,
             gateway: *gateway.ip(),
-            interface: arguments.interface,
-            private_nets: arguments.private_net,
+            interface: arguments.interface.clone(),
+            private_nets: arguments.private_net.clone(),
             directory,
             forced,
             bind_timeout: settings.bind_timeout,
@@ -146,7 +176,6 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     let outcome = agent.run().await;
     tokio::time::sleep(FAREWELL).await;
     drop(control);
-    drop(run_dir);
     outcome
 }
 
@@ -245,11 +274,13 @@ fn check_tun() -> anyhow::Result<()> {
 async fn find_path(
     netlink: &Netlink,
     arguments: &Up,
+    gateway: SocketAddrV4,
+    patience: Option<Duration>,
     signals: &mut [Signal; 2],
 ) -> anyhow::Result<Option<Path>> {
     let mut told = false;
     loop {
-        let found = path::find(netlink, *arguments.gateway.ip(), arguments.interface.as_deref()).await;
+        let found = path::find(netlink, *gateway.ip(), arguments.interface.as_deref()).await;
         let error = match found {
             Ok(path) => return Ok(Some(path)),
             Err(error) => error,
@@ -262,7 +293,7 @@ async fn find_path(
                 | PathError::OtherInterface { .. }
                 | PathError::Netlink(NetlinkError::NoSuchInterface(_))
         );
-        if !arguments.persist || !may_come {
+        if patience.is_some() || !may_come {
             return Err(failure::path_failure(error));
         }
         if !told {
@@ -284,7 +315,7 @@ async fn previous_state(
     netlink: &Netlink,
     directory: &FilePath,
     netns_cookie: u64,
-    gateway: std::net::SocketAddrV4,
+    gateway: SocketAddrV4,
 ) -> anyhow::Result<Option<State>> {
     let state = recovery::load(directory, netns_cookie)?;
     let private = state.as_ref().and_then(|state| state.private_interface.as_deref());
@@ -304,15 +335,15 @@ async fn previous_state(
     }
 }
 
-fn settings(arguments: &Up) -> Settings {
+fn settings(arguments: &Up, gateway: SocketAddrV4, patience: Option<Duration>) -> Settings {
     Settings {
-        gateway: arguments.gateway,
+        gateway,
         transport: arguments.transport.into(),
         block: arguments.block,
         listen: arguments.listen.clone(),
         allow_on_timeout: arguments.on_timeout == OnTimeout::Allow,
         bind_timeout: arguments.bind_timeout,
-        start_timeout: (!arguments.persist).then_some(arguments.timeout),
+        start_timeout: patience,
     }
 }
 
