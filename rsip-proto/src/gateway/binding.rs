@@ -18,8 +18,8 @@ use std::time::Instant;
 
 use super::{BindingState, Peer, RemovalReason, Rule};
 use crate::ids::{BindId, ClientId, MessageCounter};
+use crate::lease::Leased;
 use crate::pool::{Grant, Holder};
-use crate::wire::{Address, Ports};
 
 /// Names a binding for as long as anything of it is left.
 pub(super) type BindingKey = (ClientId, BindId);
@@ -62,9 +62,6 @@ pub(super) enum Phase {
 pub(super) struct Binding {
     pub(super) rule: Rule,
     pub(super) listen: bool,
-    /// The remote parameters as the response has to state them.
-    pub(super) remote_address: Address,
-    pub(super) remote_ports: Ports,
     /// The lease as last granted, in seconds.
     pub(super) lease: u32,
     /// When it ends. Means something only while active.
@@ -80,11 +77,11 @@ impl Binding {
     }
 
     pub(super) fn grant(&self) -> Grant {
-        Grant { address: self.rule.address, ports: self.rule.leased.ports().cloned().unwrap_or(Ports::ANY) }
+        Grant { address: self.rule.address, leased: self.rule.leased.clone() }
     }
 
     pub(super) fn port_count(&self) -> u32 {
-        self.rule.leased.iter().count().try_into().unwrap_or(u32::MAX)
+        port_count(&self.rule.leased)
     }
 
     pub(super) const fn state(&self) -> BindingState {
@@ -98,9 +95,9 @@ impl Binding {
     }
 }
 
-/// How many ports are named.
-pub(super) fn port_count(ports: &Ports) -> u32 {
-    u32::try_from(ports.iter().count()).unwrap_or(u32::MAX)
+/// How many ports are leased by number; none with a whole address.
+pub(super) fn port_count(leased: &Leased) -> u32 {
+    u32::try_from(leased.iter().count()).unwrap_or(u32::MAX)
 }
 
 /// The pool's name for a binding: different for each, since the pair of IDs is.

@@ -1,4 +1,4 @@
-//! How registrations and bindings begin and go on: REGISTER, ASSIGN, LISTEN, EXTEND.
+//! Leases: how registrations begin (REGISTER), and how they and bindings go on (EXTEND).
 //!
 //! Leases, where the RFC leaves the choice to the gateway:
 //!
@@ -10,18 +10,16 @@
 //!   registration without bindings, so every request of the host that names its client ID renews it, to `lease_time` from
 //!   then: whoever speaks is alive.
 
+use std::iter;
 use std::time::{Duration, Instant};
 
-use super::binding::{AfterInstall, Binding, BindingKey, Phase, ReplyTo, holder_of, port_count};
+use super::binding::{Phase, ReplyTo};
 use super::client::Client;
 use super::lease_timer::Timer;
-use super::policy::{self, LocalPorts, PortRequest, Refusal};
-use super::{Event, Gateway, GatewayCommand, InstallFailed, Peer, RemovalReason, Rule};
+use super::policy::Refusal;
+use super::{Event, Gateway, GatewayCommand, Peer};
 use crate::ids::{BindId, ClientId};
-use crate::lease::Remote;
-use crate::pool::{LeaseError, Wish};
-use crate::wire::message::PortBinding;
-use crate::wire::{Address, Body, ErrorCode, MessageType, Ports, RsipMethod};
+use crate::wire::{Body, ErrorCode, LocalPolicy, MessageType, RsipMethod};
 
 impl Gateway {
     pub(super) fn register(&mut self, to: ReplyTo, now: Instant) {
@@ -56,7 +54,7 @@ impl Gateway {
             client_id,
             lease_time,
             flow_policy: self.config.flow_policy,
-            methods: vec![RsipMethod::RsapIp],
+            methods: self.methods(),
             tunnel_types: self.config.tunnel_types.clone(),
         };
         self.answer(to, body);
@@ -74,7 +72,7 @@ impl Gateway {
     }
 
     /// The registration ends no sooner than `until`.
-    fn prolong(&mut self, client_id: ClientId, until: Instant) {
+    pub(super) fn prolong(&mut self, client_id: ClientId, until: Instant) {
         if let Some(client) = self.clients.get_mut(client_id)
             && until > client.expires
         {
@@ -84,115 +82,12 @@ impl Gateway {
         }
     }
 
-    /// ASSIGN and LISTEN: takes the ports and tells the data path. The answer follows its outcome.
-    pub(super) fn lease(&mut self, to: ReplyTo, request: &PortRequest, now: Instant) {
-        match self.reserve(to, request, now) {
-            Ok(rule) => {
-                let op = self.next_op((rule.client_id, rule.bind_id));
-                self.commands.push_back(GatewayCommand::Install { op, rule });
-            }
-            Err(refusal) => self.refuse(to, refusal, now),
-        }
-    }
-
-    fn reserve(&mut self, to: ReplyTo, request: &PortRequest, now: Instant) -> Result<Rule, Refusal> {
-        let client_id = request.client_id;
-        let terms = policy::judge(&self.config, request)?;
-        let wish = match &terms.ports {
-            LocalPorts::Any(count) => Wish::Any(*count),
-            LocalPorts::Named(ports) => Wish::Named(ports),
-        };
-        let preferred = self.bindings.of(client_id).next().map(|binding| binding.rule.address);
-        let offer = self
-            .pool
-            .offer(wish, terms.address, preferred, now)
-            .map_err(|error| Refusal::new(code_of(&error), Some(client_id), error.to_string()))?;
-        let count = port_count(&offer.ports);
-        let fault = |detail: String| Refusal::new(ErrorCode::InternalServerError, Some(client_id), detail);
-        let Some(client) = self.clients.get_mut(client_id) else {
-            return Err(fault(format!("client {client_id} is gone")));
-        };
-        if client.ports.saturating_add(count) > self.config.max_ports_per_client {
-            let detail = format!("{count} more ports than the {} that it holds are too many", client.ports);
-            return Err(Refusal::new(ErrorCode::LocalAddrportUnavailable, Some(client_id), detail));
-        }
-        let bindings = &self.bindings;
-        let bind_id = client.next_bind(|bind_id| bindings.contains((client_id, bind_id)));
-        if let Err(error) = self.pool.take(&offer, holder_of((client_id, bind_id))) {
-            self.commands.push_back(GatewayCommand::Event(Event::Fault { detail: error.to_string() }));
-            return Err(fault(error.to_string()));
-        }
-        client.ports += count;
-        let rule = Rule {
-            client_id,
-            bind_id,
-            host: client.host,
-            address: offer.address,
-            leased: offer.ports.into(),
-            remote: Remote::Any,
-            tunnel: terms.tunnel,
-        };
-        self.bindings.insert(Binding {
-            rule: rule.clone(),
-            listen: request.listen,
-            remote_address: terms.remote_address,
-            remote_ports: terms.remote_ports,
-            lease: self.lease_seconds(request.lease_time),
-            expires: now,
-            announced: false,
-            phase: Phase::Installing(AfterInstall::Answer(to)),
-        });
-        Ok(rule)
-    }
-
-    /// The data path's word on an Install.
-    pub(super) fn installed(
-        &mut self,
-        key: BindingKey,
-        then: AfterInstall,
-        result: Result<(), InstallFailed>,
-        now: Instant,
-    ) {
-        match (result, then) {
-            (Ok(()), AfterInstall::Answer(to)) => self.activate(key, to, now),
-            (Ok(()), AfterInstall::Undo(reason)) => self.remove(key, reason, None),
-            (Err(InstallFailed), then) => {
-                let (client_id, bind_id) = key;
-                self.discard(key, RemovalReason::InstallFailed, now);
-                if let AfterInstall::Answer(to) = then {
-                    let detail = format!("the data path could not take bind {bind_id}");
-                    let refusal = Refusal::new(ErrorCode::InternalServerError, Some(client_id), detail);
-                    self.refuse(to, refusal, now);
-                }
-                self.settle(key);
-            }
-        }
-    }
-
-    fn activate(&mut self, key: BindingKey, to: ReplyTo, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(key) else { return };
-        let until = now + seconds(binding.lease);
-        binding.phase = Phase::Active;
-        binding.expires = until;
-        binding.announced = true;
-        let rule = binding.rule.clone();
-        let (lease_time, listen) = (binding.lease, binding.listen);
-        let response = PortBinding {
-            client_id: rule.client_id,
-            bind_id: rule.bind_id,
-            local_address: Address::Ipv4(rule.address),
-            local_ports: rule.leased.ports().cloned().unwrap_or(Ports::ANY),
-            remote_address: binding.remote_address.clone(),
-            remote_ports: binding.remote_ports.clone(),
-            lease_time,
-            tunnel_type: rule.tunnel,
-            tunnel_endpoint: None,
-        };
-        self.timers.insert(until, Timer::Binding(key));
-        self.prolong(key.0, until);
-        let body = if listen { Body::ListenResponse(response) } else { Body::AssignResponseRsapIp(response) };
-        self.answer(to, body);
-        self.commands.push_back(GatewayCommand::Event(Event::Bound { rule, lease_time, listen }));
+    /// RSA-IP is offered where it can be had: with addresses for it, and not under a local micro-flow policy (RFC 3103
+    /// section 7.1).
+    fn methods(&self) -> Vec<RsipMethod> {
+        let rsa_ip =
+            !self.config.pool.whole.is_empty() && self.config.flow_policy.local == LocalPolicy::Macro;
+        iter::once(RsipMethod::RsapIp).chain(rsa_ip.then_some(RsipMethod::RsaIp)).collect()
     }
 
     pub(super) fn extend(
@@ -223,22 +118,10 @@ impl Gateway {
     }
 
     /// What is granted to a wish.
-    fn lease_seconds(&self, wish: Option<u32>) -> u32 {
+    pub(super) fn lease_seconds(&self, wish: Option<u32>) -> u32 {
         let wish = wish.filter(|wish| *wish > 0);
         let wish = wish.unwrap_or_else(|| whole_seconds(self.config.lease_time));
         wish.min(whole_seconds(self.config.max_lease_time))
-    }
-}
-
-/// The RSIP error for what the pool says.
-const fn code_of(error: &LeaseError) -> ErrorCode {
-    match error {
-        LeaseError::Exhausted => ErrorCode::LocalAddrUnavailable,
-        LeaseError::NotInPool(_) => ErrorCode::LocalAddrUnallowed,
-        LeaseError::NotLeasable(_) => ErrorCode::LocalAddrportUnallowed,
-        LeaseError::InUse(_) => ErrorCode::LocalAddrportInuse,
-        LeaseError::TooMany(_) => ErrorCode::LocalAddrportUnavailable,
-        LeaseError::NotASet => ErrorCode::BadParam,
     }
 }
 

@@ -1,12 +1,16 @@
-//! What a request for ports must say, and what may be granted: tunnel type, flow policies (RFC 3103 section 7) and the
+//! What a request for a lease must say, and what may be granted: tunnel type, flow policies (RFC 3103 section 7) and the
 //! kinds of address. Knows the configuration and the request, no state.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::GatewayConfig;
+use super::remote::{self, Objection};
 use crate::ids::{BindId, ClientId};
-use crate::wire::message::{AssignRequestRsapIp, ListenRequest};
-use crate::wire::{Address, ErrorCode, LocalPolicy, Ports, RemotePolicy, TunnelType};
+use crate::lease::Remote;
+use crate::pool::Wish;
+use crate::wire::message::{AssignRequestRsaIp, AssignRequestRsapIp, ListenRequest};
+use crate::wire::{Address, ErrorCode, LocalPolicy, Ports, TunnelType};
 
 /// An error to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +38,23 @@ impl Refusal {
     }
 }
 
-/// What ASSIGN_REQUEST_RSAP-IP and LISTEN_REQUEST have in common.
+/// What a host wants to lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PortRequest {
-    pub(super) listen: bool,
+pub(super) enum Wanted {
+    /// ASSIGN_REQUEST_RSA-IP: an address.
+    Address,
+    /// ASSIGN_REQUEST_RSAP-IP: an address and ports.
+    Ports(Ports),
+    /// LISTEN_REQUEST: an address and ports, for a server.
+    Listener(Ports),
+}
+
+/// What ASSIGN_REQUEST_RSA-IP, ASSIGN_REQUEST_RSAP-IP and LISTEN_REQUEST have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeaseRequest {
+    pub(super) wanted: Wanted,
     pub(super) client_id: ClientId,
     pub(super) local_address: Address,
-    pub(super) local_ports: Ports,
     pub(super) remote_address: Address,
     pub(super) remote_ports: Ports,
     pub(super) lease_time: Option<u32>,
@@ -48,13 +62,12 @@ pub(super) struct PortRequest {
     pub(super) tunnel_types: Vec<TunnelType>,
 }
 
-impl From<AssignRequestRsapIp> for PortRequest {
-    fn from(request: AssignRequestRsapIp) -> Self {
+impl From<AssignRequestRsaIp> for LeaseRequest {
+    fn from(request: AssignRequestRsaIp) -> Self {
         Self {
-            listen: false,
+            wanted: Wanted::Address,
             client_id: request.client_id,
             local_address: request.local_address,
-            local_ports: request.local_ports,
             remote_address: request.remote_address,
             remote_ports: request.remote_ports,
             lease_time: request.lease_time,
@@ -63,13 +76,26 @@ impl From<AssignRequestRsapIp> for PortRequest {
     }
 }
 
-impl From<ListenRequest> for PortRequest {
-    fn from(request: ListenRequest) -> Self {
+impl From<AssignRequestRsapIp> for LeaseRequest {
+    fn from(request: AssignRequestRsapIp) -> Self {
         Self {
-            listen: true,
+            wanted: Wanted::Ports(request.local_ports),
             client_id: request.client_id,
             local_address: request.local_address,
-            local_ports: request.local_ports,
+            remote_address: request.remote_address,
+            remote_ports: request.remote_ports,
+            lease_time: request.lease_time,
+            tunnel_types: request.tunnel_type.into_iter().collect(),
+        }
+    }
+}
+
+impl From<ListenRequest> for LeaseRequest {
+    fn from(request: ListenRequest) -> Self {
+        Self {
+            wanted: Wanted::Listener(request.local_ports),
+            client_id: request.client_id,
+            local_address: request.local_address,
             remote_address: request.remote_address,
             remote_ports: request.remote_ports,
             lease_time: request.lease_time,
@@ -78,54 +104,88 @@ impl From<ListenRequest> for PortRequest {
     }
 }
 
-/// Local ports as the pool takes them.
+impl LeaseRequest {
+    pub(super) const fn is_listen(&self) -> bool {
+        matches!(self.wanted, Wanted::Listener(_))
+    }
+}
+
+/// The local side as the pool takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LocalPorts {
+pub(super) enum Local {
+    Whole,
     Any(u16),
     Named(Vec<u16>),
+}
+
+impl Local {
+    pub(super) fn wish(&self) -> Wish<'_> {
+        match self {
+            Self::Whole => Wish::Whole,
+            Self::Any(count) => Wish::Any(*count),
+            Self::Named(ports) => Wish::Named(ports),
+        }
+    }
+
+    /// How many ports are wanted; none for a whole address.
+    fn count(&self) -> Option<usize> {
+        match self {
+            Self::Whole => None,
+            Self::Any(count) => Some(usize::from(*count)),
+            Self::Named(ports) => Some(ports.len()),
+        }
+    }
 }
 
 /// What the request comes to, if the pool has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) tunnel: TunnelType,
-    /// As the response has to state it (RFC 3103 sections 9.9.3 and 9.17.3).
-    pub(super) remote_address: Address,
-    pub(super) remote_ports: Ports,
+    pub(super) remote: Remote,
     /// The wanted public address; none: any.
     pub(super) address: Option<Ipv4Addr>,
-    pub(super) ports: LocalPorts,
+    pub(super) local: Local,
 }
 
-/// Judges a request: tunnel type, then detail, then the remote side, then the local side.
-pub(super) fn judge(config: &GatewayConfig, request: &PortRequest) -> Result<Terms, Refusal> {
+/// Judges a request: whether it can be read, then tunnel type, then detail, then the remote side. The local side is the
+/// pool's. See the table in the documentation of [`super`].
+pub(super) fn judge(config: &GatewayConfig, request: &LeaseRequest) -> Result<Terms, Refusal> {
     let refuse = |error, detail: &str| Refusal::new(error, Some(request.client_id), detail);
-    let tunnel = tunnel(&config.tunnel_types, &request.tunnel_types)
-        .ok_or_else(|| refuse(ErrorCode::BadTunnelType, "no tunnel type that this gateway has"))?;
-    let ports = match &request.local_ports {
-        Ports::DontCare { count } => LocalPorts::Any(u16::from(*count)),
-        named @ (Ports::Range { .. } | Ports::List(_)) => LocalPorts::Named(named.iter().collect()),
-    };
-    let wanted = match &ports {
-        LocalPorts::Any(count) => usize::from(*count),
-        LocalPorts::Named(named) => named.len(),
-    };
-    if config.flow_policy.local == LocalPolicy::Micro && wanted != 1 {
-        return Err(refuse(ErrorCode::FlowPolicyViolation, "local micro-flow policy: one port per request"));
-    }
-    let (remote_address, remote_ports) =
-        remote(config.flow_policy.remote, request).map_err(|(error, detail)| refuse(error, detail))?;
+    let local = local(&request.wanted).ok_or_else(|| refuse(ErrorCode::BadParam, "a port is named twice"))?;
     let address = match &request.local_address {
         Address::DontCare(_) => None,
         Address::Ipv4(address) => Some(*address),
-        Address::Ipv6(_) => {
-            return Err(refuse(ErrorCode::LocalAddrUnallowed, "an IPv6 address is not in the pool"));
-        }
+        // No pool has the unspecified address either: the answer is the same, in the same place of the order.
+        Address::Ipv6(_) => Some(Ipv4Addr::UNSPECIFIED),
         Address::Netmask(_) | Address::Fqdn(_) => {
             return Err(refuse(ErrorCode::BadParam, "not an address that a host can have"));
         }
     };
-    Ok(Terms { tunnel, remote_address, remote_ports, address, ports })
+    let policy = config.flow_policy;
+    if !remote::is_readable(policy.remote, &request.remote_address) {
+        return Err(refuse(ErrorCode::BadParam, "a peer is an address: names are not resolved"));
+    }
+    let tunnel = tunnel(&config.tunnel_types, &request.tunnel_types)
+        .ok_or_else(|| refuse(ErrorCode::BadTunnelType, "no tunnel type that this gateway has"))?;
+    if policy.local == LocalPolicy::Micro && local.count() != Some(1) {
+        return Err(refuse(ErrorCode::FlowPolicyViolation, "local micro-flow policy: one port per request"));
+    }
+    let object = |(error, detail): Objection| refuse(error, detail);
+    let named =
+        remote::named(policy.remote, &request.remote_address, &request.remote_ports).map_err(object)?;
+    let remote = remote::approve(config, named).map_err(object)?;
+    Ok(Terms { tunnel, remote, address, local })
+}
+
+/// `None` if a port is named twice.
+fn local(wanted: &Wanted) -> Option<Local> {
+    let (Wanted::Ports(ports) | Wanted::Listener(ports)) = wanted else { return Some(Local::Whole) };
+    if let Ports::DontCare { count } = ports {
+        return Some(Local::Any(u16::from(*count)));
+    }
+    let named: Vec<u16> = ports.iter().collect();
+    let different = named.iter().collect::<BTreeSet<_>>().len();
+    (different == named.len()).then_some(Local::Named(named))
 }
 
 /// The host's best tunnel type that we have; ours where the host does not care.
@@ -134,42 +194,4 @@ fn tunnel(ours: &[TunnelType], wanted: &[TunnelType]) -> Option<TunnelType> {
         return ours.first().copied();
     }
     wanted.iter().copied().find(|tunnel| ours.contains(tunnel))
-}
-
-/// The remote parameters of the response, or what is wrong with those of the request.
-///
-/// Without a remote policy a host "MUST" leave them open in LISTEN and may in ASSIGN. What it says there all the same
-/// restricts nothing, and the response says so: both come back as don't care.
-fn remote(
-    policy: RemotePolicy,
-    request: &PortRequest,
-) -> Result<(Address, Ports), (ErrorCode, &'static str)> {
-    if policy == RemotePolicy::None {
-        return Ok((Address::ANY, Ports::ANY));
-    }
-    match &request.remote_address {
-        Address::DontCare(_) | Address::Ipv4(Ipv4Addr::UNSPECIFIED) => {
-            return Err((
-                ErrorCode::FlowPolicyViolation,
-                "remote flow policy: the remote address must be named",
-            ));
-        }
-        Address::Ipv4(_) => {}
-        Address::Ipv6(_) => {
-            return Err((ErrorCode::RemoteAddrUnallowed, "an IPv6 peer cannot be reached"));
-        }
-        Address::Netmask(_) | Address::Fqdn(_) => {
-            return Err((ErrorCode::BadParam, "the remote address must be an IPv4 address"));
-        }
-    }
-    match (policy, &request.remote_ports) {
-        (RemotePolicy::Micro, Ports::Range { first: 1.., count: 1 }) => {
-            Ok((request.remote_address.clone(), request.remote_ports.clone()))
-        }
-        (RemotePolicy::Micro, _) => Err((
-            ErrorCode::FlowPolicyViolation,
-            "remote micro-flow policy: exactly one remote port must be named",
-        )),
-        (RemotePolicy::Macro | RemotePolicy::None, _) => Ok((request.remote_address.clone(), Ports::ANY)),
-    }
 }

@@ -1,7 +1,5 @@
-//! From bytes to the request's own handler: the checks that are the same for every request, in one fixed order.
-//!
-//! The RFC gives no order for the case that several things are wrong. Ours: version and length, message type, framing,
-//! counter and duplicates, parameters, registration, transport, client ID; then what the request itself needs.
+//! From bytes to the request's own handler: the checks that are the same for every request, in the order of the table in
+//! the documentation of [`super`].
 //!
 //! **The other transport.** A registration keeps the transport of the packet that made it (RFC 3103 section 5). Requests
 //! over the other one are refused: over UDP with 102 USE_TCP, over TCP (for which there is no code) with 301, since over
@@ -12,9 +10,9 @@
 use std::time::Instant;
 
 use super::binding::ReplyTo;
-use super::policy::{PortRequest, Refusal};
+use super::policy::Refusal;
 use super::replay::Verdict;
-use super::{Event, Gateway, GatewayCommand, Peer, Transport, TransportKind, query};
+use super::{Event, Gateway, GatewayCommand, Peer, Transport, TransportKind};
 use crate::ids::{ClientId, MessageCounter};
 use crate::wire::{Body, ErrorCode, Message, MessageType, ParseError, Stage};
 
@@ -100,8 +98,9 @@ impl Gateway {
     /// Why a message of this type is not served at all.
     fn unsupported(&self, message_type: MessageType) -> Option<ErrorCode> {
         match message_type {
-            // Whole addresses are not leased.
-            MessageType::AssignRequestRsaIp => Some(ErrorCode::UnsupportedMessage),
+            MessageType::AssignRequestRsaIp if self.config.pool.whole.is_empty() => {
+                Some(ErrorCode::UnsupportedMessage)
+            }
             MessageType::ListenRequest if !self.config.listen => Some(ErrorCode::UnsupportedMessage),
             other if other.is_response() => Some(ErrorCode::IllegalMessage),
             _ => None,
@@ -140,19 +139,19 @@ impl Gateway {
     fn serve(&mut self, to: ReplyTo, client_id: ClientId, body: Body, now: Instant) {
         match body {
             Body::DeRegisterRequest { .. } => self.de_register(client_id, to, now),
-            Body::AssignRequestRsapIp(request) => self.lease(to, &PortRequest::from(request), now),
-            Body::ListenRequest(request) => self.lease(to, &PortRequest::from(request), now),
+            Body::AssignRequestRsaIp(request) => self.lease(to, &request.into(), now),
+            Body::AssignRequestRsapIp(request) => self.lease(to, &request.into(), now),
+            Body::ListenRequest(request) => self.lease(to, &request.into(), now),
             Body::ExtendRequest { bind_id, lease_time, .. } => {
                 self.extend(to, client_id, bind_id, lease_time, now);
             }
             Body::FreeRequest { bind_id, .. } => self.free(to, client_id, bind_id, now),
             Body::QueryRequest { tuples, .. } => {
-                let tuples = query::answer(&self.config.private_nets, &tuples);
+                let tuples = self.local_nets.answer(&tuples);
                 self.answer(to, Body::QueryResponse { client_id, tuples });
             }
             // None of these comes here: `handle_message` has dealt with them.
             Body::RegisterRequest
-            | Body::AssignRequestRsaIp(_)
             | Body::ErrorResponse { .. }
             | Body::RegisterResponse { .. }
             | Body::DeRegisterResponse { .. }

@@ -1,4 +1,4 @@
-//! One public address: who holds which of its ports, which are free, and which rest.
+//! One public address: who holds which of its ports, which are free, and which rest; or who holds it whole.
 //!
 //! ```text
 //!            claim                    release                 rest is over
@@ -7,6 +7,9 @@
 //!                          +------------------------+
 //!                   claim by number, or nothing else is left
 //! ```
+//!
+//! That is the way of each port, and of the address as a whole. The two do not mix: the address is not claimed whole while
+//! a port of it is held, and no port while it is held whole.
 //!
 //! A port outside the ranges, or reserved, is in none of these states: it is missing from `leasable`, and nothing here
 //! ever takes a port that is not in there.
@@ -21,7 +24,7 @@ use super::error::PoolFault;
 use super::ports::PortSet;
 use super::{Holder, PoolUsage, WholeUse};
 
-/// What is the same for every address.
+/// Which ports of an address may be leased: the same for every address that is shared, none for the others.
 pub(super) struct Ranges {
     /// Every port that may be leased at all.
     pub(super) leasable: PortSet,
@@ -29,10 +32,28 @@ pub(super) struct Ranges {
     pub(super) choosable: PortSet,
 }
 
+impl Ranges {
+    /// Of an address that is not shared.
+    pub(super) fn none() -> Self {
+        Self { leasable: PortSet::new(), choosable: PortSet::new() }
+    }
+}
+
+/// An address as a whole.
+enum Whole {
+    /// Never leased so.
+    Never,
+    /// Not leased so now; it may rest.
+    Open { rests_until: Option<Instant> },
+    /// Leased so.
+    Held(Holder),
+}
+
 /// One public address.
 pub(super) struct AddressPool {
     address: Ipv4Addr,
     ranges: Arc<Ranges>,
+    whole: Whole,
     /// By port: the holder's number, 0 for nobody. Made when the first port is taken, so that an address nobody uses
     /// costs little.
     holders: Vec<u64>,
@@ -46,11 +67,12 @@ pub(super) struct AddressPool {
 }
 
 impl AddressPool {
-    pub(super) fn new(address: Ipv4Addr, ranges: Arc<Ranges>) -> Self {
+    pub(super) fn new(address: Ipv4Addr, ranges: Arc<Ranges>, whole: bool) -> Self {
         let free = ranges.choosable.clone();
         Self {
             address,
             ranges,
+            whole: if whole { Whole::Open { rests_until: None } } else { Whole::Never },
             holders: Vec::new(),
             held: 0,
             free,
@@ -64,33 +86,84 @@ impl AddressPool {
         self.address
     }
 
+    /// Whether ports of it may be leased.
+    pub(super) fn is_shared(&self) -> bool {
+        self.ranges.leasable.len() > 0
+    }
+
+    /// Whether it may be leased whole.
+    pub(super) const fn is_whole(&self) -> bool {
+        !matches!(self.whole, Whole::Never)
+    }
+
+    pub(super) const fn is_held_whole(&self) -> bool {
+        matches!(self.whole, Whole::Held(_))
+    }
+
     pub(super) fn leasable(&self, port: u16) -> bool {
         self.ranges.leasable.contains(port)
     }
 
+    /// Who holds this port: by itself, or with the whole address.
     pub(super) fn holder(&self, port: u16) -> Option<Holder> {
+        match self.whole {
+            Whole::Held(holder) => Some(holder),
+            Whole::Never | Whole::Open { .. } => self.port_holder(port),
+        }
+    }
+
+    fn port_holder(&self, port: u16) -> Option<Holder> {
         self.holders.get(usize::from(port)).copied().and_then(NonZeroU64::new).map(Holder)
     }
 
     /// Whether any port can still be given.
     pub(super) fn has_room(&self) -> bool {
-        self.held < self.ranges.leasable.len()
+        !self.is_held_whole() && self.held < self.ranges.leasable.len()
+    }
+
+    /// Whether it can be given whole.
+    pub(super) const fn can_be_whole(&self) -> bool {
+        matches!(self.whole, Whole::Open { .. }) && self.held == 0
+    }
+
+    /// When nothing of it rests any more; `None` if nothing does.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        let ports = self.resting.values().map(|(until, _)| *until).max();
+        self.whole_rests_until().max(ports)
+    }
+
+    const fn whole_rests_until(&self) -> Option<Instant> {
+        match self.whole {
+            Whole::Open { rests_until } => rests_until,
+            Whole::Never | Whole::Held(_) => None,
+        }
+    }
+
+    /// Whether the gateway may choose ports here by itself: what was leased whole rests whole.
+    fn is_rested(&self) -> bool {
+        self.whole_rests_until().is_none()
     }
 
     /// The lowest `count` free ports that follow one another.
     pub(super) fn contiguous(&self, count: u16) -> Option<Vec<u16>> {
-        let first = self.free.run(count)?;
+        let first = self.is_rested().then(|| self.free.run(count))??;
         Some((first..=u16::MAX).take(usize::from(count)).collect())
     }
 
     /// The lowest `count` free ports, wherever they are.
     pub(super) fn scattered(&self, count: u16) -> Option<Vec<u16>> {
-        (self.free.len() >= u32::from(count)).then(|| self.free.iter().take(usize::from(count)).collect())
+        let enough = self.is_rested() && self.free.len() >= u32::from(count);
+        enough.then(|| self.free.iter().take(usize::from(count)).collect())
     }
 
     /// All free ports, and of the resting ones those that have rested longest (RFC 3102 section 6.1 allows this where
     /// ports are scarce).
     pub(super) fn scarce(&self, count: u16) -> Option<Vec<u16>> {
+        self.is_rested().then(|| self.last_resort(count))?
+    }
+
+    /// As [`AddressPool::scarce`], also where the whole address rests.
+    pub(super) fn last_resort(&self, count: u16) -> Option<Vec<u16>> {
         let choosable = |port: &u16| self.ranges.choosable.contains(*port);
         let rested = self.resting.values().map(|(_, port)| *port).filter(choosable);
         let mut ports: Vec<u16> = self.free.iter().chain(rested).take(usize::from(count)).collect();
@@ -100,11 +173,14 @@ impl AddressPool {
 
     /// Gives all of these ports to `holder`, or none of them.
     pub(super) fn claim(&mut self, ports: &[u16], wanted: Holder) -> Result<(), PoolFault> {
+        if let Whole::Held(holder) = self.whole {
+            return Err(PoolFault::HeldWhole { address: self.address, holder, wanted });
+        }
         for &port in ports {
             if !self.leasable(port) {
                 return Err(PoolFault::NotLeasable { address: self.address, port });
             }
-            if let Some(holder) = self.holder(port) {
+            if let Some(holder) = self.port_holder(port) {
                 return Err(PoolFault::TwoHolders { address: self.address, port, holder, wanted });
             }
         }
@@ -120,6 +196,22 @@ impl AddressPool {
         Ok(())
     }
 
+    /// Gives the whole address to `holder`.
+    pub(super) const fn claim_whole(&mut self, wanted: Holder) -> Result<(), PoolFault> {
+        let address = self.address;
+        match self.whole {
+            Whole::Never => Err(PoolFault::NeverWhole(address)),
+            Whole::Held(holder) => Err(PoolFault::HeldWhole { address, holder, wanted }),
+            Whole::Open { .. } if self.held > 0 => {
+                Err(PoolFault::PortsHeld { address, held: self.held, wanted })
+            }
+            Whole::Open { .. } => {
+                self.whole = Whole::Held(wanted);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes all of these ports from `by`, or none of them; they rest until `until`.
     pub(super) fn release(
         &mut self,
@@ -128,7 +220,7 @@ impl AddressPool {
         until: Option<Instant>,
     ) -> Result<(), PoolFault> {
         for &port in ports {
-            let holder = self.holder(port);
+            let holder = self.port_holder(port);
             if holder != Some(by) {
                 return Err(PoolFault::NotTheHolder { address: self.address, port, holder, by });
             }
@@ -148,12 +240,31 @@ impl AddressPool {
         Ok(())
     }
 
-    /// Frees the ports whose rest is over.
+    /// Takes the whole address from `by`; it rests until `until`.
+    pub(super) fn release_whole(&mut self, by: Holder, until: Option<Instant>) -> Result<(), PoolFault> {
+        match self.whole {
+            Whole::Held(holder) if holder == by => {
+                self.whole = Whole::Open { rests_until: until };
+                Ok(())
+            }
+            Whole::Held(holder) => {
+                Err(PoolFault::NotTheWholeHolder { address: self.address, holder: Some(holder), by })
+            }
+            Whole::Never | Whole::Open { .. } => {
+                Err(PoolFault::NotTheWholeHolder { address: self.address, holder: None, by })
+            }
+        }
+    }
+
+    /// Frees what has rested.
     pub(super) fn tick(&mut self, now: Instant) {
         while let Some(first) = self.resting.first_entry().filter(|first| first.get().0 <= now) {
             let (_, port) = first.remove();
             self.place_in_rest.remove(&port);
             self.set_free(port);
+        }
+        if let Whole::Open { rests_until } = &mut self.whole {
+            rests_until.take_if(|until| *until <= now);
         }
     }
 
@@ -171,16 +282,20 @@ impl AddressPool {
     }
 
     pub(super) fn usage(&self, now: Instant) -> PoolUsage {
+        let leasable = self.ranges.leasable.len();
+        let rests_whole = self.whole_rests_until().is_some_and(|until| until > now);
         let resting = self.resting.values().filter(|(until, _)| *until > now).count();
-        let resting = u32::try_from(resting).unwrap_or(u32::MAX);
-        PoolUsage {
-            address: self.address,
-            leasable: self.ranges.leasable.len(),
-            leased: self.held,
-            resting,
-            free: self.ranges.leasable.len().saturating_sub(self.held).saturating_sub(resting),
-            whole: WholeUse::Never,
-        }
+        let whole = match self.whole {
+            Whole::Never => WholeUse::Never,
+            Whole::Held(_) => WholeUse::Leased,
+            Whole::Open { .. } if self.held > 0 => WholeUse::Shared,
+            Whole::Open { .. } if rests_whole || resting > 0 => WholeUse::Resting,
+            Whole::Open { .. } => WholeUse::Free,
+        };
+        let leased = if whole == WholeUse::Leased { leasable } else { self.held };
+        let left = leasable.saturating_sub(leased);
+        let resting = if rests_whole { left } else { u32::try_from(resting).unwrap_or(u32::MAX).min(left) };
+        PoolUsage { address: self.address, leasable, leased, resting, free: left - resting, whole }
     }
 }
 

@@ -4,9 +4,11 @@
 //! rest. Its one promise is that a port has at most one holder; it checks that at each step and answers
 //! [`PoolFault`] instead of breaking it.
 //!
-//! Whole addresses (RSA-IP) are not leased: every address is shared by port.
+//! An address is shared by port (RSAP-IP), leased whole (RSA-IP), or open for both: then whoever comes first decides, until
+//! the last lease of it has ended.
 
 mod address;
+mod choice;
 mod error;
 mod ports;
 
@@ -16,10 +18,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::wire::Ports;
+use crate::lease::Leased;
 use address::{AddressPool, Ranges, rest_until};
 pub use error::{LeaseError, PoolError, PoolFault};
-use ports::{PortSet, ports_of};
+use ports::PortSet;
 
 /// What may be leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,31 +37,34 @@ pub struct PoolConfig {
     pub listen_range: RangeInclusive<u16>,
     /// `RESERVED_PORTS`: never leased. A port here that is in neither range changes nothing.
     pub reserved: Vec<u16>,
-    /// How long a freed port rests before the gateway itself chooses it again (RFC 3102 section 6.1 recommends two
-    /// minutes). A port asked for by number is given at once: the host that had it has waited out its connections.
+    /// How long a freed port, or a freed whole address with all its ports, rests before the gateway itself chooses it
+    /// again (RFC 3102 section 6.1 recommends two minutes). What is asked for by name is given at once: the host that had
+    /// it has waited out its connections.
     pub rest: Duration,
 }
 
-/// Who holds a port: a number that the pool's user chose, different for each lease.
+/// Who holds a port or an address: a number that the pool's user chose, different for each lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder(pub NonZeroU64);
 
-/// Which ports are wanted.
+/// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish<'a> {
     /// Any this many of `PORT_RANGE`, all at one address.
     Any(u16),
     /// Exactly these, of `PORT_RANGE` or `LISTEN_RANGE`.
     Named(&'a [u16]),
+    /// A whole address.
+    Whole,
 }
 
-/// Ports at one address: offered, then given out.
+/// An address, or ports of one: offered, then given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The public address.
     pub address: Ipv4Addr,
-    /// Its ports: a range where they follow one another.
-    pub ports: Ports,
+    /// What of it; ports are a range where they follow one another.
+    pub leased: Leased,
 }
 
 /// How much of one address is in use.
@@ -96,7 +101,10 @@ pub enum WholeUse {
 
 /// The public addresses and their ports.
 pub struct Pool {
+    /// Those of `POOL` in its order, then those that stand in `RSA_POOL` only.
     addresses: Vec<AddressPool>,
+    /// Places in `addresses` of those that may be leased whole, in the order of `RSA_POOL`.
+    whole: Vec<usize>,
     rest: Duration,
 }
 
@@ -107,36 +115,37 @@ impl Pool {
     ///
     /// [`PoolError`] says which setting makes no sense.
     pub fn new(config: &PoolConfig) -> Result<Self, PoolError> {
-        let ranges = Arc::new(Ranges::new(config)?);
-        let mut addresses: Vec<AddressPool> = Vec::with_capacity(config.addresses.len());
-        for &address in &config.addresses {
-            if address.is_unspecified()
-                || address.is_loopback()
-                || address.is_multicast()
-                || address.is_broadcast()
-            {
-                return Err(PoolError::Unusable(address));
-            }
-            if addresses.iter().any(|known| known.address() == address) {
-                return Err(PoolError::Twice(address));
-            }
-            addresses.push(AddressPool::new(address, Arc::clone(&ranges)));
+        let shared = Arc::new(Ranges::new(config)?);
+        let none = Arc::new(Ranges::none());
+        for (option, list) in [("POOL", &config.addresses), ("RSA_POOL", &config.whole)] {
+            check_addresses(option, list)?;
         }
-        if addresses.is_empty() {
+        if config.addresses.is_empty() {
             return Err(PoolError::NoAddress);
         }
-        Ok(Self { addresses, rest: config.rest })
+        let only_whole = config.whole.iter().filter(|address| !config.addresses.contains(address));
+        let addresses = config.addresses.iter().map(|address| (address, &shared));
+        let addresses: Vec<AddressPool> = addresses
+            .chain(only_whole.map(|address| (address, &none)))
+            .map(|(&address, ranges)| {
+                AddressPool::new(address, Arc::clone(ranges), config.whole.contains(&address))
+            })
+            .collect();
+        let place = |wanted: &Ipv4Addr| addresses.iter().position(|known| known.address() == *wanted);
+        let whole = config.whole.iter().filter_map(place).collect();
+        Ok(Self { addresses, whole, rest: config.rest })
     }
 
-    /// Which ports would be given now; nothing is taken yet.
+    /// What would be given now; nothing is taken yet.
     ///
-    /// With `address` they are at that address. Without, at `preferred` if it can be (a host is best served at one
-    /// address), else at the first that has them. Ports that the gateway chooses follow one another where possible;
-    /// resting ones are chosen, longest rest first, only where nothing else is left.
+    /// With `address` it is at that address. Without, at `preferred` if it can be (a host is best served at one address, and
+    /// with the one that it had), else at the first that has it. What the gateway chooses has rested, as far as there is
+    /// such; else what has rested longest. Ports follow one another where possible. Whole addresses that cannot be had by
+    /// port are chosen before those that can.
     ///
     /// # Errors
     ///
-    /// [`LeaseError`] says why there are none.
+    /// [`LeaseError`] says why there is nothing.
     pub fn offer(
         &mut self,
         wish: Wish<'_>,
@@ -147,28 +156,27 @@ impl Pool {
         for known in &mut self.addresses {
             known.tick(now);
         }
-        if !self.addresses.iter().any(AddressPool::has_room) {
-            return Err(LeaseError::Exhausted);
+        match wish {
+            Wish::Any(count) => self.any_ports(count, address, preferred),
+            Wish::Named(ports) => self.named_ports(ports, address, preferred),
+            Wish::Whole => self.whole_address(address, preferred),
         }
-        let (index, ports) = match wish {
-            Wish::Any(count) => self.choose(count, address, preferred)?,
-            Wish::Named(ports) => self.find(ports, address, preferred)?,
-        };
-        let ports = ports_of(&ports).ok_or(LeaseError::NotASet)?;
-        Ok(Grant { address: self.addresses[index].address(), ports })
     }
 
     /// Gives an offer to `holder`, all of it or nothing.
     ///
     /// # Errors
     ///
-    /// [`PoolFault`] if a port of it is held or not for lease: the offer is not fresh. Then nothing has changed.
+    /// [`PoolFault`] if something of it is held or not for lease: the offer is not fresh. Then nothing has changed.
     pub fn take(&mut self, offer: &Grant, holder: Holder) -> Result<(), PoolFault> {
-        let ports: Vec<u16> = offer.ports.iter().collect();
-        self.known(offer.address)?.claim(&ports, holder)
+        let known = self.known(offer.address)?;
+        match &offer.leased {
+            Leased::Address => known.claim_whole(holder),
+            Leased::Ports(ports) => known.claim(&ports.iter().collect::<Vec<_>>(), holder),
+        }
     }
 
-    /// Takes back what `holder` was granted; the ports rest.
+    /// Takes back what `holder` was granted; it rests.
     ///
     /// # Errors
     ///
@@ -178,7 +186,7 @@ impl Pool {
         self.take_back(grant, holder, until)
     }
 
-    /// Takes back what `holder` was granted but never used; the ports are free at once.
+    /// Takes back what `holder` was granted but never used; it is free at once.
     ///
     /// # Errors
     ///
@@ -188,8 +196,11 @@ impl Pool {
     }
 
     fn take_back(&mut self, grant: &Grant, holder: Holder, until: Option<Instant>) -> Result<(), PoolFault> {
-        let ports: Vec<u16> = grant.ports.iter().collect();
-        self.known(grant.address)?.release(&ports, holder, until)
+        let known = self.known(grant.address)?;
+        match &grant.leased {
+            Leased::Address => known.release_whole(holder, until),
+            Leased::Ports(ports) => known.release(&ports.iter().collect::<Vec<_>>(), holder, until),
+        }
     }
 
     fn known(&mut self, address: Ipv4Addr) -> Result<&mut AddressPool, PoolFault> {
@@ -197,81 +208,39 @@ impl Pool {
         addresses.find(|known| known.address() == address).ok_or(PoolFault::Unknown(address))
     }
 
-    /// Who holds this port.
+    /// Who holds this port, by itself or with its address.
     #[must_use]
     pub fn holder(&self, address: Ipv4Addr, port: u16) -> Option<Holder> {
         self.addresses.iter().find(|known| known.address() == address)?.holder(port)
     }
 
-    /// How much is in use, by address, in the configured order.
+    /// Whether anybody holds it whole.
+    #[must_use]
+    pub fn is_held_whole(&self, address: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|known| known.address() == address && known.is_held_whole())
+    }
+
+    /// How much is in use, by address: those of `POOL` in its order, then those that stand in `RSA_POOL` only.
     pub fn usage(&self, now: Instant) -> impl Iterator<Item = PoolUsage> + '_ {
         self.addresses.iter().map(move |known| known.usage(now))
     }
+}
 
-    /// Which addresses to look at, the preferred one first.
-    fn candidates(
-        &self,
-        address: Option<Ipv4Addr>,
-        preferred: Option<Ipv4Addr>,
-    ) -> Result<Vec<usize>, LeaseError> {
-        let position = |wanted| self.addresses.iter().position(|known| known.address() == wanted);
-        if let Some(wanted) = address {
-            return Ok(vec![position(wanted).ok_or(LeaseError::NotInPool(wanted))?]);
+/// Whether hosts can be reached at these, each once.
+fn check_addresses(option: &'static str, addresses: &[Ipv4Addr]) -> Result<(), PoolError> {
+    for (index, &address) in addresses.iter().enumerate() {
+        if address.is_unspecified()
+            || address.is_loopback()
+            || address.is_multicast()
+            || address.is_broadcast()
+        {
+            return Err(PoolError::Unusable { option, address });
         }
-        let preferred = preferred.and_then(position);
-        let others = (0..self.addresses.len()).filter(|&index| Some(index) != preferred);
-        Ok(preferred.into_iter().chain(others).collect())
+        if addresses[..index].contains(&address) {
+            return Err(PoolError::Twice { option, address });
+        }
     }
-
-    fn choose(
-        &self,
-        count: u16,
-        address: Option<Ipv4Addr>,
-        preferred: Option<Ipv4Addr>,
-    ) -> Result<(usize, Vec<u16>), LeaseError> {
-        if !(1..=255).contains(&count) {
-            return Err(LeaseError::NotASet);
-        }
-        let candidates = self.candidates(address, preferred)?;
-        let first_with = |indices: &[usize], ports: fn(&AddressPool, u16) -> Option<Vec<u16>>| {
-            indices.iter().find_map(|&index| Some((index, ports(&self.addresses[index], count)?)))
-        };
-        // One address for a host is worth more than ports in a row, so its own is tried both ways before any other.
-        let is_own = |index: &&usize| Some(self.addresses[**index].address()) == preferred;
-        let own: Vec<usize> = candidates.first().filter(is_own).copied().into_iter().collect();
-        first_with(&own, AddressPool::contiguous)
-            .or_else(|| first_with(&own, AddressPool::scattered))
-            .or_else(|| first_with(&candidates, AddressPool::contiguous))
-            .or_else(|| first_with(&candidates, AddressPool::scattered))
-            .or_else(|| first_with(&candidates, AddressPool::scarce))
-            .ok_or(LeaseError::TooMany(count))
-    }
-
-    fn find(
-        &self,
-        ports: &[u16],
-        address: Option<Ipv4Addr>,
-        preferred: Option<Ipv4Addr>,
-    ) -> Result<(usize, Vec<u16>), LeaseError> {
-        let mut sorted = ports.to_vec();
-        sorted.sort_unstable();
-        sorted.dedup();
-        if sorted.len() != ports.len() || !(1..=255).contains(&ports.len()) {
-            return Err(LeaseError::NotASet);
-        }
-        let mut in_use = None;
-        for index in self.candidates(address, preferred)? {
-            let known = &self.addresses[index];
-            if let Some(&port) = ports.iter().find(|port| !known.leasable(**port)) {
-                return Err(LeaseError::NotLeasable(port));
-            }
-            match ports.iter().find(|port| known.holder(**port).is_some()) {
-                None => return Ok((index, ports.to_vec())),
-                Some(&port) => in_use = in_use.or(Some(port)),
-            }
-        }
-        Err(in_use.map_or(LeaseError::Exhausted, LeaseError::InUse))
-    }
+    Ok(())
 }
 
 impl Ranges {

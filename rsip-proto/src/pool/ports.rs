@@ -1,7 +1,5 @@
 //! A set of ports as a bitmap: 8 KiB, every question a few words.
 
-use crate::wire::Ports;
-
 const WORDS: usize = 1 << 10;
 
 /// A set of ports.
@@ -95,15 +93,6 @@ impl PortSet {
     }
 }
 
-/// The shortest way to write these ports: a range where they follow one another, else a list. `None` for no port at
-/// all, and for more than one Ports parameter can carry (255; RFC 3103 section 8.2).
-pub(super) fn ports_of(ports: &[u16]) -> Option<Ports> {
-    let first = *ports.first()?;
-    let count = u8::try_from(ports.len()).ok()?;
-    let in_a_row = (u32::from(first)..).zip(ports).all(|(expected, &port)| u32::from(port) == expected);
-    Some(if in_a_row { Ports::Range { first, count } } else { Ports::List(ports.to_vec()) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,15 +136,5 @@ mod tests {
                 .find(|&first| (0..count).all(|i| first.checked_add(i).is_some_and(|p| ports.contains(p))));
             assert_eq!(ports.run(count), obvious, "{count}");
         }
-    }
-
-    #[test]
-    fn writes_ports_the_shortest_way() {
-        assert_eq!(ports_of(&[]), None);
-        assert_eq!(ports_of(&[80]), Some(Ports::single(80)));
-        assert_eq!(ports_of(&[65_534, 65_535]), Some(Ports::Range { first: 65_534, count: 2 }));
-        assert_eq!(ports_of(&[80, 82]), Some(Ports::List(vec![80, 82])));
-        assert_eq!(ports_of(&[81, 80]), Some(Ports::List(vec![81, 80])));
-        assert_eq!(ports_of(&(1..=256).collect::<Vec<_>>()), None);
     }
 }

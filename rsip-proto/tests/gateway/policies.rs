@@ -65,7 +65,7 @@ fn remote_parameters_under_every_policy() {
             [open(), Ok((peer.clone(), Ports::ANY)), Ok((peer.clone(), web.clone()))],
         ),
         (name, web.clone(), [open(), Err(205), Err(205)]),
-        (v6, web, [open(), Err(314), Err(314)]),
+        (v6, web, [open(), Err(314), Err(315)]),
     ];
     for (address, ports, outcomes) in table {
         let policies = [RemotePolicy::None, RemotePolicy::Macro, RemotePolicy::Micro];

@@ -1,22 +1,22 @@
 //! The pool from outside: what it gives, what it refuses, and that a port never has two holders.
 
-use std::collections::BTreeMap;
+mod model;
+mod whole;
+
 use std::net::Ipv4Addr;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use proptest::collection::{btree_set, vec};
-use proptest::prelude::*;
-use proptest::sample::Index;
+use rsip_proto::lease::Leased;
 use rsip_proto::pool::{Grant, Holder, LeaseError, Pool, PoolConfig, PoolError, PoolFault, Wish};
 use rsip_proto::wire::Ports;
 
-const FIRST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const REST: Duration = Duration::from_secs(120);
+pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const REST: Duration = Duration::from_secs(120);
 
-fn config() -> PoolConfig {
+pub(crate) fn config() -> PoolConfig {
     PoolConfig {
         addresses: vec![FIRST, SECOND],
         whole: Vec::new(),
@@ -31,16 +31,16 @@ fn pool() -> Pool {
     Pool::new(&config()).expect("a good pool")
 }
 
-fn holder(number: u64) -> Holder {
+pub(crate) fn holder(number: u64) -> Holder {
     Holder(NonZeroU64::new(number).expect("not 0"))
 }
 
-fn grant(address: Ipv4Addr, ports: Ports) -> Grant {
-    Grant { address, ports }
+pub(crate) fn grant(address: Ipv4Addr, ports: Ports) -> Grant {
+    Grant { address, leased: ports.into() }
 }
 
 /// Offers and takes at once.
-fn lease(pool: &mut Pool, wish: Wish<'_>, number: u64, now: Instant) -> Result<Grant, LeaseError> {
+pub(crate) fn lease(pool: &mut Pool, wish: Wish<'_>, number: u64, now: Instant) -> Result<Grant, LeaseError> {
     let offer = pool.offer(wish, None, None, now)?;
     pool.take(&offer, holder(number)).expect("an offer can be taken");
     Ok(offer)
@@ -49,29 +49,49 @@ fn lease(pool: &mut Pool, wish: Wish<'_>, number: u64, now: Instant) -> Result<G
 #[test]
 fn refuses_settings_that_make_no_sense() {
     let reversed = || RangeInclusive::new(20, 10);
-    let table: [(&str, PoolConfig, PoolError); 9] = [
+    let unusable = |option, address| PoolError::Unusable { option, address };
+    let table: [(&str, PoolConfig, PoolError); 12] = [
         ("no address", PoolConfig { addresses: Vec::new(), ..config() }, PoolError::NoAddress),
         (
             "0.0.0.0",
             PoolConfig { addresses: vec![Ipv4Addr::UNSPECIFIED], ..config() },
-            PoolError::Unusable(Ipv4Addr::UNSPECIFIED),
+            unusable("POOL", Ipv4Addr::UNSPECIFIED),
         ),
         (
             "multicast",
             PoolConfig { addresses: vec![FIRST, Ipv4Addr::new(224, 0, 0, 1)], ..config() },
-            PoolError::Unusable(Ipv4Addr::new(224, 0, 0, 1)),
+            unusable("POOL", Ipv4Addr::new(224, 0, 0, 1)),
         ),
         (
             "broadcast",
             PoolConfig { addresses: vec![Ipv4Addr::BROADCAST], ..config() },
-            PoolError::Unusable(Ipv4Addr::BROADCAST),
+            unusable("POOL", Ipv4Addr::BROADCAST),
         ),
         (
             "loopback",
             PoolConfig { addresses: vec![Ipv4Addr::LOCALHOST], ..config() },
-            PoolError::Unusable(Ipv4Addr::LOCALHOST),
+            unusable("POOL", Ipv4Addr::LOCALHOST),
         ),
-        ("twice", PoolConfig { addresses: vec![FIRST, SECOND, FIRST], ..config() }, PoolError::Twice(FIRST)),
+        (
+            "twice",
+            PoolConfig { addresses: vec![FIRST, SECOND, FIRST], ..config() },
+            PoolError::Twice { option: "POOL", address: FIRST },
+        ),
+        (
+            "twice whole",
+            PoolConfig { whole: vec![SECOND, SECOND], ..config() },
+            PoolError::Twice { option: "RSA_POOL", address: SECOND },
+        ),
+        (
+            "multicast whole",
+            PoolConfig { whole: vec![Ipv4Addr::new(239, 0, 0, 1)], ..config() },
+            unusable("RSA_POOL", Ipv4Addr::new(239, 0, 0, 1)),
+        ),
+        (
+            "whole addresses only: RSAP-IP is a must",
+            PoolConfig { addresses: Vec::new(), whole: vec![SECOND], ..config() },
+            PoolError::NoAddress,
+        ),
         (
             "reversed PORT_RANGE",
             PoolConfig { port_range: reversed(), ..config() },
@@ -169,7 +189,7 @@ fn the_gateway_never_chooses_from_the_listen_range() {
     let mut pool = pool();
     for number in 1..=18 {
         let granted = lease(&mut pool, Wish::Any(1), number, now).expect("9 at each of two addresses");
-        assert!(granted.ports.iter().all(|port| (10_000..=10_009).contains(&port) && port != 10_005));
+        assert!(granted.leased.iter().all(|port| (10_000..=10_009).contains(&port) && port != 10_005));
     }
     assert_eq!(lease(&mut pool, Wish::Any(1), 19, now), Err(LeaseError::TooMany(1)));
     // Nor when such a port rests, and nothing else is left.
@@ -204,10 +224,10 @@ fn released_ports_rest_and_are_then_free() {
     };
     assert_eq!(usage(&pool, now), [18, 0, 4, 14]);
     let next = lease(&mut pool, Wish::Any(4), 2, now).expect("others");
-    assert_eq!(next.ports, Ports::Range { first: 10_006, count: 4 });
+    assert_eq!(next, grant(FIRST, Ports::Range { first: 10_006, count: 4 }));
     assert_eq!(usage(&pool, now + REST), [18, 4, 0, 14]);
     let again = lease(&mut pool, Wish::Any(4), 3, now + REST).expect("rested");
-    assert_eq!(again.ports, Ports::Range { first: 10_000, count: 4 });
+    assert_eq!(again, grant(FIRST, Ports::Range { first: 10_000, count: 4 }));
 }
 
 #[test]
@@ -223,7 +243,7 @@ fn a_resting_port_is_given_by_number_and_rests_anew_afterwards() {
     // The first rest would be over now; the second is not.
     assert_eq!(pool.usage(now + 121 * second).next().expect("two addresses").resting, 1);
     let other = lease(&mut pool, Wish::Any(1), 3, now + 121 * second).expect("others");
-    assert_eq!(other.ports, Ports::single(10_001));
+    assert_eq!(other, grant(FIRST, Ports::single(10_001)));
 }
 
 #[test]
@@ -296,113 +316,11 @@ fn every_port_of_an_address_can_be_leased() {
     let mut seen = vec![false; 1 << 16];
     for number in 1..=257 {
         let granted = lease(&mut pool, Wish::Any(255), number, now).expect("257 times 255 is 65535");
-        assert!(matches!(granted.ports, Ports::Range { count: 255, .. }));
-        for port in granted.ports.iter() {
+        assert!(matches!(granted.leased, Leased::Ports(Ports::Range { count: 255, .. })));
+        for port in granted.leased.iter() {
             assert!(!std::mem::replace(&mut seen[usize::from(port)], true), "{port}");
         }
     }
     assert_eq!(seen.iter().filter(|seen| **seen).count(), 65_535);
     assert_eq!(pool.offer(Wish::Any(1), None, None, now), Err(LeaseError::Exhausted));
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Any(u16, Option<bool>),
-    Named(Vec<u16>, Option<bool>),
-    Release(Index),
-    Cancel(Index),
-    Wait(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let port = || prop_oneof![78..=91u16, 9_998..=10_011u16];
-    prop_oneof![
-        4 => (1..=6u16, any::<Option<bool>>()).prop_map(|(count, place)| Step::Any(count, place)),
-        4 => (btree_set(port(), 1..4), any::<Option<bool>>())
-            .prop_map(|(ports, place)| Step::Named(ports.into_iter().collect(), place)),
-        5 => any::<Index>().prop_map(Step::Release),
-        1 => any::<Index>().prop_map(Step::Cancel),
-        2 => (0..90u64).prop_map(Step::Wait),
-    ]
-}
-
-proptest! {
-    /// Against a model that is a plain map: no port has two holders, none that is not for lease is given, what can be
-    /// given is given, and at the end everything is free again.
-    #[test]
-    fn agrees_with_a_plain_map(steps in vec(step(), 1..120)) {
-        let start = Instant::now();
-        let mut now = start;
-        let mut pool = pool();
-        let mut held: BTreeMap<(Ipv4Addr, u16), Holder> = BTreeMap::new();
-        let mut grants: Vec<(Holder, Grant)> = Vec::new();
-        let leasable = |port: u16| {
-            ((80..=89).contains(&port) || (10_000..=10_009).contains(&port)) && port != 81 && port != 10_005
-        };
-        for (number, step) in (1..).zip(steps) {
-            let place = |second| if second { SECOND } else { FIRST };
-            let (wish, address) = match &step {
-                Step::Any(count, second) => (Wish::Any(*count), second.map(place)),
-                Step::Named(ports, second) => (Wish::Named(ports), second.map(place)),
-                Step::Release(index) | Step::Cancel(index) => {
-                    if !grants.is_empty() {
-                        let (by, granted) = grants.remove(index.index(grants.len()));
-                        if matches!(step, Step::Release(_)) {
-                            prop_assert_eq!(pool.release(&granted, by, now), Ok(()));
-                        } else {
-                            prop_assert_eq!(pool.cancel(&granted, by), Ok(()));
-                        }
-                        held.retain(|_, holder| *holder != by);
-                    }
-                    continue;
-                }
-                Step::Wait(seconds) => {
-                    now += Duration::from_secs(*seconds);
-                    continue;
-                }
-            };
-            let places: Vec<_> = address.map_or_else(|| vec![FIRST, SECOND], |address| vec![address]);
-            let possible = places.iter().any(|&at| match wish {
-                // Resting ports count: they are given where nothing else is left.
-                Wish::Any(count) => {
-                    let free = (10_000..=10_009).filter(|p| leasable(*p) && !held.contains_key(&(at, *p)));
-                    free.count() >= usize::from(count)
-                }
-                Wish::Named(ports) => ports.iter().all(|p| leasable(*p) && !held.contains_key(&(at, *p))),
-            });
-            match pool.offer(wish, address, None, now) {
-                Ok(offer) => {
-                    prop_assert!(places.contains(&offer.address));
-                    pool.take(&offer, holder(number)).expect("a fresh offer");
-                    let ports: Vec<u16> = offer.ports.iter().collect();
-                    match wish {
-                        Wish::Any(count) => prop_assert_eq!(ports.len(), usize::from(count)),
-                        Wish::Named(wanted) => prop_assert_eq!(&ports[..], wanted),
-                    }
-                    for port in ports {
-                        prop_assert!(leasable(port));
-                        prop_assert_eq!(held.insert((offer.address, port), holder(number)), None);
-                    }
-                    grants.push((holder(number), offer));
-                }
-                Err(error) => prop_assert!(!possible, "{error} for {step:?}"),
-            }
-            for address in [FIRST, SECOND] {
-                for port in (78..=91).chain(9_998..=10_011) {
-                    prop_assert_eq!(pool.holder(address, port), held.get(&(address, port)).copied());
-                }
-            }
-            let leased: u32 = pool.usage(now).map(|usage| usage.leased).sum();
-            prop_assert_eq!(leased as usize, held.len());
-        }
-        for (by, granted) in grants {
-            prop_assert_eq!(pool.release(&granted, by, now), Ok(()));
-        }
-        for usage in pool.usage(now + REST) {
-            prop_assert_eq!((usage.leased, usage.resting, usage.free), (0, 0, 18));
-        }
-        // Whole again: the longest row there was at the beginning.
-        let row = pool.offer(Wish::Any(5), Some(FIRST), None, now + REST);
-        prop_assert_eq!(row, Ok(grant(FIRST, Ports::Range { first: 10_000, count: 5 })));
-    }
 }
