@@ -5,7 +5,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -24,15 +23,13 @@ use crate::control::{PROGRAM, STATUS_FILE};
 use crate::daemon::{Context, Daemon, DaemonError, Sources};
 use crate::datapath::ebpf::EbpfDatapath;
 use crate::datapath::{Datapath as _, DatapathError};
-use crate::listener::{self, Sockets, tcp};
+use crate::listener::{self, Audience, Sockets, tcp};
 use crate::plan::{Plan, System};
 use crate::signals;
 
 /// The programs of the data path; empty when they were not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-gateway"));
 
-/// Inputs that wait for the machine, at most.
-const INPUTS: usize = 256;
 /// Calls that wait for the machine, at most.
 const CALLS: usize = 4;
 /// Descriptors that are not connections.
@@ -72,11 +69,9 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
     let datapath = loaded.attach(netlink, &plan.site).await.map_err(datapath_failure)?;
 
     // Nobody is heard before the data path is in place.
-    let (inputs_in, inputs) = mpsc::channel(INPUTS);
-    let udp = Arc::new(sockets.udp);
-    let limits = tcp::Limits::new(&config.settings);
-    tokio::spawn(listener::udp::serve(Arc::clone(&udp), inputs_in.clone()));
-    tokio::spawn(tcp::serve(sockets.tcp, inputs_in, limits.capped(descriptors())));
+    let (inputs_in, inputs) = mpsc::channel(listener::WAITING);
+    let limits = tcp::Limits::new(&config.settings).capped(descriptors());
+    let udp = sockets.serve(inputs_in, limits, Audience::Hosts { not: plan.strangers.clone().into() });
     tracing::info!(
         listening = %plan.listen,
         internal = plan.site.internal.name,

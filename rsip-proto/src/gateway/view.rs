@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::binding::Binding;
 use super::grant::seconds;
-use super::{Gateway, Rule};
+use super::{Gateway, Peer, Rule};
 use crate::ids::{BindId, ClientId};
 use crate::lease::{Leased, Remote};
 use crate::pool::PoolUsage;
@@ -97,6 +97,12 @@ pub struct BindingView {
 }
 
 impl Gateway {
+    /// Whether this is where a registered host is served: the source of its last request.
+    #[must_use]
+    pub fn is_served(&self, peer: Peer) -> bool {
+        self.clients.of_host(*peer.address.ip()).is_some_and(|client| client.peer == Some(peer))
+    }
+
     /// The whole state at this moment.
     #[must_use]
     pub fn view(&self, now: Instant) -> GatewayView {

@@ -4,6 +4,7 @@
 //! and a request that comes in at the external interface is never heard. Nothing here knows what a message says: bytes
 //! become [`Input`]s on one bounded channel, which is the back-pressure: a full channel stops the reading.
 
+mod input;
 pub mod tcp;
 pub mod udp;
 
@@ -11,6 +12,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddrV4, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -20,55 +22,19 @@ use nix::sys::socket::{
 use rsip_sys::exit::{ExitCode, Failure};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-/// What came in.
-#[derive(Debug)]
-pub enum Input {
-    /// A datagram, which should be one message.
-    Datagram {
-        /// Who sent it.
-        from: SocketAddrV4,
-        /// Its payload.
-        bytes: Vec<u8>,
-    },
-    /// A connection was opened. Exactly one `Disconnected` follows.
-    Connected {
-        /// Its number; never used again.
-        id: u64,
-        /// The other end.
-        from: SocketAddrV4,
-        /// Takes what is to be sent; dropping it closes the connection after that.
-        outbox: mpsc::Sender<Outgoing>,
-    },
-    /// A whole message by its length; what is in it may be anything.
-    Message {
-        /// The connection.
-        id: u64,
-        /// Header and parameters.
-        bytes: Vec<u8>,
-    },
-    /// The stream cannot be cut into messages any more: answer the header, then close.
-    Broken {
-        /// The connection.
-        id: u64,
-        /// The header that makes no sense.
-        header: [u8; 4],
-    },
-    /// The connection is gone.
-    Disconnected {
-        /// Which.
-        id: u64,
-    },
-}
+pub use input::{Audience, Full, Input, Outbox, Outgoing, Place, Standing};
 
-/// What a connection is to do.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// Send this.
-    Message(Vec<u8>),
-    /// Close, once what came before is out.
-    Close,
-}
+/// Inputs that wait for the machine, at most: the size of the channel.
+pub const WAITING: usize = 512;
+/// Datagrams that wait in the kernel, in bytes: a burst from many hosts is not lost. (The kernel counts an empty one as
+/// some 800 bytes.)
+const DATAGRAMS: usize = 4 << 20;
+/// What waits in the kernel for one connection, in bytes: requests that nobody took yet, and answers that the host did
+/// not read. A host has few of either.
+const REQUESTS: usize = 64 << 10;
+const ANSWERS: usize = 256 << 10;
 
 /// Why the gateway cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +109,31 @@ impl Sockets {
     }
 }
 
+impl Sockets {
+    /// Listens on both from now on; answers the socket for datagrams to hosts. [`Input::Failed`] comes when one of the
+    /// two ends; what is connected then can still be told.
+    #[must_use]
+    pub fn serve(
+        self,
+        inputs: mpsc::Sender<Input>,
+        limits: tcp::Limits,
+        audience: Audience,
+    ) -> Arc<UdpSocket> {
+        let udp = Arc::new(self.udp);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(udp::serve(Arc::clone(&udp), inputs.clone(), audience.clone()));
+        tasks.spawn(tcp::serve(self.tcp, inputs.clone(), limits, audience));
+        tokio::spawn(async move {
+            // Only a fault of ours ends one while the daemon listens.
+            tasks.join_next().await;
+            if inputs.send(Input::Failed).await.is_ok() {
+                inputs.closed().await;
+            }
+        });
+        udp
+    }
+}
+
 fn bound(kind: SockType, address: SocketAddrV4, device: Option<&str>) -> io::Result<OwnedFd> {
     let protocol = if kind == SockType::Stream { SockProtocol::Tcp } else { SockProtocol::Udp };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -151,6 +142,10 @@ fn bound(kind: SockType, address: SocketAddrV4, device: Option<&str>) -> io::Res
         // Connections of a daemon that just ended are in TIME_WAIT and must not keep the next one from starting.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }
+    if let Err(errno) = set_buffers(&socket, kind) {
+        // As far as the system's limits let us: less is no fault.
+        tracing::debug!(%errno, "socket buffers stay as they are");
+    }
     if let Some(device) = device {
         // Before the bind: from the first packet on, only this device counts.
         setsockopt(&socket, sockopt::BindToDevice, &OsString::from(device))?;
@@ -158,4 +153,15 @@ fn bound(kind: SockType, address: SocketAddrV4, device: Option<&str>) -> io::Res
     bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::from(address))
         .map_err(Errno::into)
         .map(|()| socket)
+}
+
+fn set_buffers(socket: &OwnedFd, kind: SockType) -> Result<(), Errno> {
+    if kind == SockType::Stream {
+        // Inherited by every connection.
+        setsockopt(socket, sockopt::RcvBuf, &REQUESTS)?;
+        setsockopt(socket, sockopt::SndBuf, &ANSWERS)
+    } else {
+        setsockopt(socket, sockopt::RcvBufForce, &DATAGRAMS)
+            .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &DATAGRAMS))
+    }
 }

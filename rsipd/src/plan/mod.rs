@@ -71,6 +71,8 @@ pub struct Plan {
     pub gateway: GatewayConfig,
     /// Where hosts find the service.
     pub listen: SocketAddrV4,
+    /// Who cannot be a host: the gateway itself, by any of its addresses, and addresses that are leased.
+    pub strangers: Vec<Ipv4Addr>,
     /// What will probably not work as meant, each with its cure.
     pub warnings: Vec<String>,
 }
@@ -138,7 +140,10 @@ impl Plan {
             system.addresses_of(internal).map(network).collect()
         });
         let warnings = warnings::all(config, system, &pool, internal, external);
+        let gateways = system.addresses.iter().map(|own| own.address);
+        let strangers = gateways.chain(leased.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect();
         Ok(Self {
+            strangers,
             site: Site {
                 internal: internal.clone(),
                 external: external.clone(),

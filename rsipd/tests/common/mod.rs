@@ -5,7 +5,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rsip_proto::gateway::{Gateway, GatewayConfig};
@@ -18,7 +17,7 @@ use rsipd::config::{Config, Settings};
 use rsipd::control::view::{Answer, Request, State};
 use rsipd::daemon::{Context, Daemon, DaemonError, Sources};
 use rsipd::datapath::fake::FakeDatapath;
-use rsipd::listener::{self, Sockets, tcp};
+use rsipd::listener::{self, Audience, Input, Sockets, tcp};
 use rsipd::signals::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -36,6 +35,8 @@ pub(crate) struct TestGateway {
     pub(crate) datapath: FakeDatapath,
     pub(crate) signals: mpsc::Sender<Signal>,
     pub(crate) directory: tempfile::TempDir,
+    /// For what no host can cause.
+    pub(crate) inputs: mpsc::Sender<Input>,
     task: JoinHandle<Result<(), DaemonError>>,
     _control: socket::ControlServer,
 }
@@ -66,13 +67,11 @@ impl TestGateway {
         std::fs::write(&file, "INT_IF = \"in0\"\nEXT_IF = \"ext0\"\n").unwrap();
         let sockets = Sockets::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), None).unwrap();
         let SocketAddr::V4(address) = sockets.udp.local_addr().unwrap() else { panic!("bound to IPv4") };
-        let (inputs_in, inputs) = mpsc::channel(16);
+        let (inputs_in, inputs) = mpsc::channel(listener::WAITING);
         let (calls_in, calls) = mpsc::channel(1);
         let (signals_in, signals) = mpsc::channel(1);
         let control = socket::serve(&directory.path().join("control.sock"), calls_in).unwrap();
-        let udp = Arc::new(sockets.udp);
-        tokio::spawn(listener::udp::serve(Arc::clone(&udp), inputs_in.clone()));
-        tokio::spawn(tcp::serve(sockets.tcp, inputs_in, limits));
+        let udp = sockets.serve(inputs_in.clone(), limits, Audience::All);
         let datapath = FakeDatapath::default();
         let context = Context {
             config: Config::read(&file).unwrap(),
@@ -83,7 +82,7 @@ impl TestGateway {
         let gateway = Gateway::new(config, 1).unwrap();
         let daemon = Daemon::new(gateway, datapath.clone(), udp, Sources { inputs, calls, signals }, context);
         let task = tokio::spawn(daemon.run());
-        Self { address, datapath, signals: signals_in, directory, task, _control: control }
+        Self { address, datapath, signals: signals_in, directory, inputs: inputs_in, task, _control: control }
     }
 
     pub(crate) fn control_socket(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The event loop: one task owns the machine, everything else sends it events over bounded channels.
 //!
 //! ```text
-//!   UDP reader ───────────┐ Input (bounded, shared: a full channel stops the reading)
+//!   UDP reader ───────────┐ Input (bounded, shared; each source has a share of it)
 //!   TCP acceptor ─────────┤
 //!   TCP connection … ─────┴───────────►┌────────┐ Install, Remove ┌──────────┐
 //!   control server ──── Call ─────────►│ Daemon │───────────────► │ Datapath │
@@ -22,34 +22,31 @@
 //!
 //! The loop never waits for a host: a connection that does not take its answers is closed.
 
-use std::collections::BTreeMap;
+mod administration;
+mod peers;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rsip_proto::gateway::{Gateway, GatewayCommand, InstallFailed, Misuse, Peer, Rule, Transport};
-use rsip_proto::ids::{BindId, ClientId};
-use rsip_proto::wire::Message;
+use rsip_proto::gateway::{Event, Gateway, GatewayCommand, InstallFailed, Misuse, Peer, Rule, Transport};
 use rsip_sys::control::Call;
 use rsip_sys::logging::LogHandle;
-use rsip_sys::rundir;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::config::Config;
-use crate::control::table;
-use crate::control::view::{self, Answer, Request, State};
+use crate::control::view::{Answer, Request};
 use crate::datapath::{Datapath, DatapathError};
 use crate::journal::Journal;
 use crate::listener::{Input, Outgoing};
 use crate::signals::Signal;
+use peers::{Gone, Peers};
 
 /// Rules and connections get so long to end when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// A datagram that the kernel does not take within this is lost, as datagrams may be.
-const UDP_SEND: Duration = Duration::from_millis(50);
 
 /// Where events come from.
 #[derive(Debug)]
@@ -81,24 +78,18 @@ pub enum DaemonError {
     /// The data path could not be taken back completely.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
-    /// The listeners have ended, which they never do by themselves.
-    #[error("no listener is left")]
+    /// A listener has ended, which it never does by itself.
+    #[error("the RSIP service has failed, and its hosts were told")]
     Deaf,
-}
-
-struct Connection {
-    from: SocketAddrV4,
-    outbox: mpsc::Sender<Outgoing>,
 }
 
 /// The owner of the machine.
 pub struct Daemon<D> {
     gateway: Gateway,
     datapath: D,
-    udp: Arc<UdpSocket>,
+    peers: Peers,
     sources: Sources,
     context: Context,
-    connections: BTreeMap<u64, Connection>,
     journal: Journal,
     started: Instant,
 }
@@ -111,7 +102,7 @@ enum Wake {
     Input(Input),
     /// A host sends what it may not.
     Misuse(Ipv4Addr, Misuse),
-    /// Nobody is left who could send anything.
+    /// A listener has failed, or nobody is left who could send anything.
     Deaf,
 }
 
@@ -128,10 +119,9 @@ impl<D: Datapath> Daemon<D> {
         Self {
             gateway,
             datapath,
-            udp,
+            peers: Peers::new(udp),
             sources,
             context,
-            connections: BTreeMap::new(),
             journal: Journal::new(started),
             started,
         }
@@ -155,13 +145,19 @@ impl<D: Datapath> Daemon<D> {
                         break;
                     }
                 }
-                Wake::Input(input) => self.input(input).await,
                 Wake::Misuse(host, misuse) => self.gateway.handle_misuse(host, misuse, Instant::now()),
-                Wake::Deaf => {
+                Wake::Input(Input::Failed) | Wake::Deaf => {
+                    tracing::error!("a listener has failed: please report this");
                     outcome = Err(DaemonError::Deaf);
                     break;
                 }
+                Wake::Input(input) => self.input(input).await,
             }
+        }
+        if outcome.is_err() {
+            self.gateway.fail(Instant::now());
+        } else {
+            self.gateway.shutdown(Instant::now());
         }
         self.stop().await?;
         outcome
@@ -184,19 +180,25 @@ impl<D: Datapath> Daemon<D> {
     async fn input(&mut self, input: Input) {
         let now = Instant::now();
         match input {
-            Input::Datagram { from, bytes } => {
+            Input::Datagram { from, bytes, place } => {
                 self.message(Peer { address: from, transport: Transport::Udp }, &bytes, now);
+                self.carry_out().await;
+                drop(place);
             }
-            Input::Connected { id, from, outbox } => {
-                self.connections.insert(id, Connection { from, outbox });
-            }
-            Input::Message { id, bytes } => {
-                if let Some(peer) = self.peer(id) {
+            Input::Connected { id, from, outbox } => self.peers.connected(id, from, outbox),
+            Input::Message { id, bytes, place } => {
+                if let Some(peer) = self.peers.connection(id) {
                     self.message(peer, &bytes, now);
+                    self.carry_out().await;
+                    if self.gateway.is_served(peer) {
+                        self.peers.served(id);
+                    }
                 }
+                // Now that its answer is in the outbox.
+                drop(place);
             }
             Input::Broken { id, header } => {
-                if let Some(peer) = self.peer(id) {
+                if let Some(peer) = self.peers.connection(id) {
                     self.message(peer, &header, now);
                     // The answer goes into the outbox before the end.
                     self.carry_out().await;
@@ -204,10 +206,12 @@ impl<D: Datapath> Daemon<D> {
                 }
             }
             Input::Disconnected { id } => {
-                if self.connections.remove(&id).is_some() {
+                if self.peers.disconnected(id) {
                     self.gateway.handle_disconnect(id, now);
                 }
             }
+            // The loop ends with it.
+            Input::Failed => {}
         }
     }
 
@@ -217,18 +221,18 @@ impl<D: Datapath> Daemon<D> {
         self.gateway.handle_input(peer, bytes, now);
     }
 
-    fn peer(&self, id: u64) -> Option<Peer> {
-        let connection = self.connections.get(&id)?;
-        Some(Peer { address: connection.from, transport: Transport::Tcp(id) })
-    }
-
     /// Carries out what the machine wants, until it wants nothing more.
     async fn carry_out(&mut self) {
         loop {
             let mut outcomes = Vec::new();
             while let Some(command) = self.gateway.next_command() {
                 match command {
-                    GatewayCommand::Send { to, message } => self.send(to, &message).await,
+                    GatewayCommand::Send { to, message } => {
+                        self.journal.counters.sent += 1;
+                        if self.peers.send(to, &message).await.is_err() {
+                            self.lost(to);
+                        }
+                    }
                     GatewayCommand::Install { op, rule } => {
                         let outcome = self.datapath.install(&rule);
                         outcomes.push((op, self.outcome("install", &rule, outcome)));
@@ -242,7 +246,12 @@ impl<D: Datapath> Daemon<D> {
                             self.send_to(id, Outgoing::Close);
                         }
                     }
-                    GatewayCommand::Event(event) => self.journal.record(&event, Instant::now()),
+                    GatewayCommand::Event(event) => {
+                        if let Event::Unregistered { host, .. } = event {
+                            self.peers.unregistered(host);
+                        }
+                        self.journal.record(&event, Instant::now());
+                    }
                 }
             }
             if outcomes.is_empty() {
@@ -269,139 +278,26 @@ impl<D: Datapath> Daemon<D> {
         })
     }
 
-    async fn send(&mut self, to: Peer, message: &Message) {
-        let bytes = match message.encode() {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                tracing::error!(host = %to.address, %error, "an answer cannot be written: please report this");
-                return;
-            }
-        };
-        self.journal.counters.sent += 1;
-        match to.transport {
-            Transport::Tcp(id) => self.send_to(id, Outgoing::Message(bytes)),
-            Transport::Udp => {
-                match tokio::time::timeout(UDP_SEND, self.udp.send_to(&bytes, to.address)).await {
-                    Ok(Ok(_)) => {}
-                    // Port 0, no route back, a full queue: the host asks again.
-                    Ok(Err(error)) => tracing::debug!(host = %to.address, %error, "cannot answer"),
-                    Err(_) => tracing::debug!(host = %to.address, "cannot answer in time"),
-                }
-            }
+    /// Into a connection's outbox.
+    fn send_to(&mut self, id: u64, outgoing: Outgoing) {
+        if let Some(peer) = self.peers.connection(id)
+            && let Err(Gone) = self.peers.put(id, outgoing)
+        {
+            self.lost(peer);
         }
     }
 
-    /// Into a connection's outbox; a full one means a host that does not read, and is closed.
-    fn send_to(&mut self, id: u64, outgoing: Outgoing) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        if connection.outbox.try_send(outgoing).is_err() {
-            tracing::debug!(host = %connection.from, "does not take answers: closed");
-            // Without an outbox the connection ends by itself.
-            self.connections.remove(&id);
+    /// A connection that does not take what it is sent has been given up.
+    fn lost(&mut self, peer: Peer) {
+        if let Transport::Tcp(id) = peer.transport {
             self.gateway.handle_disconnect(id, Instant::now());
         }
     }
 
-    /// Answers a call; true: the daemon is to stop.
-    async fn call(&mut self, call: Call<Request, Answer>) -> bool {
-        let (request, reply) = call.split();
-        let now = Instant::now();
-        let answer = match request {
-            Request::Dump => Ok(Answer::State(Box::new(self.state(now)))),
-            Request::Release { client, bind } => {
-                let client_id = ClientId(client);
-                let found = match bind {
-                    None => self.gateway.release_client(client_id, now),
-                    Some(bind) => self.gateway.release_bind(client_id, BindId(bind), now),
-                };
-                // Answer after effect, here too.
-                self.carry_out().await;
-                let what =
-                    || bind.map_or(format!("client {client}"), |bind| format!("binding {client}/{bind}"));
-                if found { Ok(Answer::Done) } else { Err(format!("there is no {}", what())) }
-            }
-            Request::Stop => {
-                tracing::info!("told to stop by rsipdctl");
-                reply.answer(Ok(Answer::Done));
-                return true;
-            }
-        };
-        reply.answer(answer);
-        false
-    }
-
-    fn state(&self, now: Instant) -> State {
-        let gateway = self.gateway.view(now);
-        let settings = &self.context.config.settings;
-        let installed = |rule: &Rule| self.datapath.holds(rule).ok();
-        State {
-            daemon: view::Daemon {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                uptime: now.saturating_duration_since(self.started).as_secs(),
-                internal_interface: settings.int_if.clone(),
-                external_interface: settings.ext_if.clone(),
-                listening: self.context.listening.to_string(),
-                datapath: self.datapath.name().to_owned(),
-                connections: self.connections.len(),
-            },
-            clients: gateway.clients.iter().map(|client| view::Client::new(client, installed)).collect(),
-            pool: gateway.pool.iter().map(view::Pool::from).collect(),
-            counters: view::Counters {
-                events: self.journal.counters.clone(),
-                datapath: self.datapath.stats().ok(),
-            },
-        }
-    }
-
-    fn write_status(&self) {
-        let path =
-            self.context.config.settings.status_file.as_ref().unwrap_or(&self.context.default_status_file);
-        let table = table::dump(&self.state(Instant::now()));
-        match rundir::write_atomically(path, table.as_bytes()) {
-            Ok(()) => tracing::info!(path = %path.display(), "status file written"),
-            Err(error) => tracing::error!(%error, "status file not written"),
-        }
-    }
-
-    /// Applies what can change without touching a lease; says what cannot.
-    fn reload(&mut self) {
-        let new = match Config::read(&self.context.config.file) {
-            Ok(config) => config.settings,
-            Err(error) => {
-                for line in error.lines() {
-                    tracing::error!("reload: {line}");
-                }
-                tracing::error!("reload: nothing was changed");
-                return;
-            }
-        };
-        let settings = &mut self.context.config.settings;
-        if new.log_level != settings.log_level {
-            let changed = self.context.log.as_ref().map(|log| log.set_level(&new.log_level));
-            match changed {
-                Some(Ok(true)) => {}
-                Some(Err(error)) => tracing::error!(%error, "reload"),
-                Some(Ok(false)) | None => {
-                    tracing::warn!("reload: LOG_LEVEL stays as the command line or the environment says");
-                }
-            }
-            settings.log_level.clone_from(&new.log_level);
-        }
-        settings.status_file.clone_from(&new.status_file);
-        let rest = settings.differences(&new);
-        if rest.is_empty() {
-            tracing::info!("configuration reloaded");
-        } else {
-            tracing::warn!(keys = rest.join(", "), "configuration reloaded; these keys wait for a restart");
-        }
-    }
-
-    /// De-registers every host, lets the answers out, and takes the data path back.
+    /// Lets the last messages out, and takes the data path back.
     async fn stop(mut self) -> Result<(), DatapathError> {
         tracing::info!("stopping");
         let deadline = Instant::now() + FAREWELL;
-        self.gateway.shutdown(Instant::now());
         self.carry_out().await;
         // A rule that the data path did not forget at once is asked for again when the machine says so.
         while !self.gateway.is_drained() {
@@ -410,12 +306,12 @@ impl<D: Datapath> Daemon<D> {
             self.gateway.handle_timeout(Instant::now());
             self.carry_out().await;
         }
-        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+        for id in self.peers.connections() {
             self.send_to(id, Outgoing::Close);
         }
-        while !self.connections.is_empty() {
+        while self.peers.count() > 0 {
             match timeout_at(deadline.into(), self.sources.inputs.recv()).await {
-                Ok(Some(Input::Disconnected { id })) => drop(self.connections.remove(&id)),
+                Ok(Some(Input::Disconnected { id })) => drop(self.peers.disconnected(id)),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
