@@ -10,6 +10,10 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of GRE.
+pub const GRE: u8 = 47;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
 /// Fragment field: "don't fragment".
 pub const DF: u16 = 0x4000;
 /// Fragment field: "more fragments".
@@ -174,6 +178,15 @@ pub fn icmp_error(kind: u8, code: u8, quoted: &Ip) -> Vec<u8> {
     bytes.extend_from_slice(&octets[..octets.len().min(28 + quoted.options.len())]);
     let sum = checksum(&bytes);
     bytes[2..4].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// A GRE header with these flags (RFC 2784, RFC 2890) and what follows: the optional fields and an IPv4 datagram.
+#[must_use]
+pub fn gre(flags: u16, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = flags.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&[0x08, 0x00]);
+    bytes.extend_from_slice(rest);
     bytes
 }
 

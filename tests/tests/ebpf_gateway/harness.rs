@@ -3,11 +3,15 @@
 pub(crate) use std::net::Ipv4Addr;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::SchedClassifier;
-use rsip_ebpf_common::gateway::{COUNTERS, Holder, maps};
-pub(crate) use rsip_ebpf_common::gateway::{Config, Counter, programs};
-pub(crate) use rsip_lab::bpf::packet::{DF, ICMP, IPIP, Ip, MF, TCP, UDP, echo, icmp_error, tcp, udp};
+use rsip_ebpf_common::gateway::{COUNTERS, Holder, Misuse, Remote, WHOLE, maps};
+pub(crate) use rsip_ebpf_common::gateway::{
+    Config, Counter, FLAG_REMOTE, FLAG_REMOTE_MICRO, MisuseKind, programs,
+};
+pub(crate) use rsip_lab::bpf::packet::{
+    DF, GRE, ICMP, IPIP, Ip, MF, SCTP, TCP, UDP, echo, gre, icmp_error, tcp, udp,
+};
 use rsip_lab::bpf::{self, Outcome};
 
 /// To the next program, or the stack.
@@ -18,11 +22,14 @@ pub(crate) const REDIRECT: i32 = 7;
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// A second public address: it must not share its ports with the first.
 pub(crate) const OTHER_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// A third one: host B holds all of it.
+pub(crate) const WHOLE_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 4);
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const HOST_A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub(crate) const HOST_B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(crate) const OTHER_PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
 
 /// Of host A at [`PUBLIC`].
 pub(crate) const PORT_A: u16 = 80;
@@ -36,6 +43,10 @@ pub(crate) struct Gateway {
     counters: PerCpuArray<MapData, u64>,
     pub(crate) config: Array<MapData, Config>,
     pub(crate) ports: Array<MapData, u32>,
+    remotes: Array<MapData, Remote>,
+    holders: HashMap<MapData, Holder, u32>,
+    reported: HashMap<MapData, Misuse, u64>,
+    misuses: RingBuf<MapData>,
 }
 
 fn raw(address: Ipv4Addr) -> u32 {
@@ -53,28 +64,86 @@ const CONFIG: Config = Config {
 
 impl Gateway {
     pub(crate) fn new() -> Self {
-        let mut ebpf = bpf::load("rsip-gateway", &[(maps::PORTS, 2 << 16)]).unwrap();
+        Self::with_flags(0)
+    }
+
+    /// With a remote policy; every port is for everybody until [`Self::confine`] says otherwise.
+    pub(crate) fn with_flags(flags: u32) -> Self {
+        let sizes = [(maps::PORTS, 3 << 16), (maps::REMOTES, 3 << 16)];
+        let mut ebpf = bpf::load("rsip-gateway", &sizes).unwrap();
         for name in [programs::INWARD, programs::OUTWARD] {
             bpf::program::<SchedClassifier>(&mut ebpf, name).unwrap().load().unwrap();
         }
         let mut config: Array<_, Config> = bpf::map(&mut ebpf, maps::CONFIG).unwrap();
-        config.set(0, CONFIG, 0).unwrap();
+        config.set(0, Config { flags, ..CONFIG }, 0).unwrap();
         let mut addresses: HashMap<_, u32, u32> = bpf::map(&mut ebpf, maps::ADDRESSES).unwrap();
-        addresses.insert(raw(PUBLIC), 0, 0).unwrap();
-        addresses.insert(raw(OTHER_PUBLIC), 1, 0).unwrap();
+        for (address, index) in [(PUBLIC, 0), (OTHER_PUBLIC, 1), (WHOLE_PUBLIC, 2)] {
+            addresses.insert(raw(address), index, 0).unwrap();
+        }
         let mut ports: Array<_, u32> = bpf::map(&mut ebpf, maps::PORTS).unwrap();
         ports.set(u32::from(PORT_A), raw(HOST_A), 0).unwrap();
         ports.set(u32::from(PORT_B), raw(HOST_B), 0).unwrap();
         ports.set((1 << 16) + u32::from(PORT_A), raw(HOST_B), 0).unwrap();
+        ports.set((2 << 16) + u32::from(WHOLE), raw(HOST_B), 0).unwrap();
         let mut holders: HashMap<_, Holder, u32> = bpf::map(&mut ebpf, maps::HOLDERS).unwrap();
-        for (index, host) in [(0, HOST_A), (0, HOST_B), (1, HOST_B)] {
+        for (index, host) in [(0, HOST_A), (0, HOST_B), (1, HOST_B), (2, HOST_B)] {
             for remote in [Holder::ANYBODY, Holder::ALL] {
                 holders.insert(Holder { index, host: raw(host), remote }, 1, 0).unwrap();
             }
         }
-        let counters = bpf::map(&mut ebpf, maps::COUNTERS).unwrap();
-        // The programs keep the other maps.
-        Self { ebpf, counters, config, ports }
+        Self {
+            config,
+            ports,
+            remotes: bpf::map(&mut ebpf, maps::REMOTES).unwrap(),
+            holders,
+            reported: bpf::map(&mut ebpf, maps::REPORTED).unwrap(),
+            misuses: bpf::map(&mut ebpf, maps::MISUSES).unwrap(),
+            counters: bpf::map(&mut ebpf, maps::COUNTERS).unwrap(),
+            // The programs keep the other maps.
+            ebpf,
+        }
+    }
+
+    /// What the host holds at this address and port (0: all of it) is for this peer alone (port 0: any), as the daemon would
+    /// write it.
+    pub(crate) fn confine(&mut self, index: u32, port: u16, host: Ipv4Addr, peer: Ipv4Addr, peer_port: u16) {
+        let remote = Remote { address: raw(peer), port: peer_port.to_be(), pad: 0 };
+        self.remotes.set((index << 16) + u32::from(port), remote, 0).unwrap();
+        let before: Vec<Holder> = self.holders.keys().map(Result::unwrap).collect();
+        let of_host =
+            |key: &&Holder| (key.index, key.host) == (index, raw(host)) && key.remote != Holder::ALL;
+        for key in before.iter().filter(of_host) {
+            self.holders.remove(key).unwrap();
+        }
+        if peer_port == 0 {
+            self.holders.insert(Holder { index, host: raw(host), remote: raw(peer) }, 1, 0).unwrap();
+        }
+    }
+
+    /// The host holds nothing of this address any more.
+    pub(crate) fn forget_holder(&mut self, index: u32, host: Ipv4Addr) {
+        for remote in [Holder::ANYBODY, Holder::ALL] {
+            self.holders.remove(&Holder { index, host: raw(host), remote }).unwrap();
+        }
+    }
+
+    /// The reports since the last look, as (host, kind).
+    pub(crate) fn misuses(&mut self) -> Vec<(Ipv4Addr, MisuseKind)> {
+        let mut all = Vec::new();
+        while let Some(item) = self.misuses.next() {
+            let (host, kind) = item.split_first_chunk::<4>().unwrap();
+            let kind = u32::from_ne_bytes(kind.try_into().unwrap());
+            all.push((Ipv4Addr::from(*host), MisuseKind::ALL[kind as usize]));
+        }
+        all
+    }
+
+    /// Who was reported may be reported again.
+    pub(crate) fn forget_reports(&mut self) {
+        let keys: Vec<Misuse> = self.reported.keys().map(Result::unwrap).collect();
+        for key in keys {
+            self.reported.remove(&key).unwrap();
+        }
     }
 
     pub(crate) fn run(&mut self, program: &str, packet: &[u8]) -> Outcome {

@@ -4,5 +4,8 @@
 mod both;
 mod harness;
 mod inward;
+mod misuse;
 mod outward;
 mod portless;
+mod remote;
+mod whole;
