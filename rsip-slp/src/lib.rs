@@ -6,9 +6,21 @@
 //! |---|---|---|
 //! | [`wire`] | how messages look as bytes | what their strings mean |
 //! | [`text`] | URLs, scopes, attributes, tags, predicates | messages |
+//! | [`template`] | what RSIP gateways register | who asks |
+//! | [`user`] | how to find services | sockets, clocks |
+//!
+//! # How an agent is driven
+//!
+//! Call a `handle_*` method, then call `next_command` until it answers `None` and carry each command out, then sleep until
+//! `poll_timeout` or until the next message.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+mod exchange;
+mod random;
 #[cfg(feature = "testing")]
 pub mod strategies;
+pub mod template;
 pub mod text;
+pub mod user;
 pub mod wire;
