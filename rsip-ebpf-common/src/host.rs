@@ -84,6 +84,8 @@ pub const FLAG_EPHEMERAL: u32 = 2;
 pub const FLAG_ENABLED: u32 = 4;
 /// [`Config::flags`]: the private interface carries no link-layer header (tun, WireGuard, PPP).
 pub const FLAG_PRIVATE_L3: u32 = 8;
+/// [`Config::flags`]: the whole address is leased (RSA-IP): every bind passes at once, whatever `PORTS` says.
+pub const FLAG_WHOLE: u32 = 16;
 
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]
@@ -120,6 +122,11 @@ pub struct Config {
     pub v6only_offset: u32,
     /// The bit of `skc_ipv6only` in that byte.
     pub v6only_mask: u32,
+    /// The only peer that leased ports may be used with (remote flow policy, RFC 3103 section 7.2), network byte order; 0:
+    /// everybody.
+    pub remote_address: u32,
+    /// The only port of that peer, host byte order; 0: any.
+    pub remote_port: u32,
 }
 
 /// How much of `struct sock` the programs can look at.
@@ -223,16 +230,22 @@ pub enum Counter {
     TunnelBadSource = 10,
     /// A bound socket is not counted: `SOCKETS` is full.
     CountLost = 11,
+    /// connect() or send refused: not with the peer that the lease is for, or with it from another address.
+    RemoteRefused = 12,
+    /// Packet dropped: not with the peer that the lease is for.
+    TunnelBadRemote = 13,
+    /// ARP request for the leased address dropped (RFC 3102 section 3.1: it must not be answered).
+    ArpSilenced = 14,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 12;
+pub const COUNTERS: u32 = 15;
 
-const _: () = assert!(size_of::<Config>() == 72);
+const _: () = assert!(size_of::<Config>() == 80);
 const _: () = assert!(size_of::<Port>() == 16);
 const _: () = assert!(size_of::<Pending>() == 16);
 const _: () = assert!(size_of::<Event>() == 64);
-const _: () = assert!(Counter::CountLost as u32 + 1 == COUNTERS);
+const _: () = assert!(Counter::ArpSilenced as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {

@@ -5,7 +5,9 @@
 //! calls no helper and touches no map, so that its tests run on the machine that builds it.
 #![cfg_attr(not(test), no_std)]
 
+pub mod arp;
 pub mod icmp;
 pub mod ipv4;
+pub mod peer;
 pub mod port;
 pub mod remote;

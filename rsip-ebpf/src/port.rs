@@ -6,6 +6,9 @@ use rsip_ebpf_common::host::{PORT_DENIED, PORT_GRANTED, PORT_IGNORED, Port};
 pub const EADDRINUSE: i32 = 98;
 /// EADDRNOTAVAIL: what a program sees when there is no port to connect from.
 pub const EADDRNOTAVAIL: i32 = 99;
+/// EHOSTUNREACH: what a program sees when its peer is not the one that the lease is for. Programs take it for a matter of this
+/// one peer, and go on to its next address; EPERM would end many of them.
+pub const EHOSTUNREACH: i32 = 113;
 /// Highest errno that the kernel takes for one.
 const MAX_ERRNO: u32 = 4095;
 

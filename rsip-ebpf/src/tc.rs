@@ -26,6 +26,8 @@ pub(crate) const ETHERNET: u32 = 14;
 pub(crate) const NO_LINK: u32 = 0;
 /// `__sk_buff::protocol` of IPv4.
 const ETHERTYPE_IPV4: u16 = 0x0800;
+/// `__sk_buff::protocol` of ARP.
+const ETHERTYPE_ARP: u16 = 0x0806;
 /// `__sk_buff::pkt_type` of a frame that is for this machine.
 const PACKET_HOST: u32 = 0;
 
@@ -36,9 +38,21 @@ pub(crate) struct Failed;
 /// its tag set aside; it would keep that tag wherever it were sent.
 #[inline(always)]
 pub(crate) fn is_ipv4(ctx: &TcContext) -> bool {
+    is_of_type(ctx, ETHERTYPE_IPV4)
+}
+
+/// Whether the packet is ARP, and of this interface.
+#[inline(always)]
+#[allow(dead_code, reason = "the gateway has no use for it")]
+pub(crate) fn is_arp(ctx: &TcContext) -> bool {
+    is_of_type(ctx, ETHERTYPE_ARP)
+}
+
+#[inline(always)]
+fn is_of_type(ctx: &TcContext, ethertype: u16) -> bool {
     // SAFETY: the context is valid as long as the program runs.
     let tagged = unsafe { (*ctx.skb.skb).vlan_present } != 0;
-    !tagged && ctx.skb.protocol() == u32::from(ETHERTYPE_IPV4.to_be())
+    !tagged && ctx.skb.protocol() == u32::from(ethertype.to_be())
 }
 
 /// Whether the frame was sent to this machine alone (not seen in promiscuous mode, not by broadcast).

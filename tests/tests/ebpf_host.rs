@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use rsip_ebpf_common::host::{
     Config, Counter, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, FLAG_ENABLED, FLAG_EPHEMERAL,
-    WAIT_POLL,
+    FLAG_WHOLE, WAIT_POLL,
 };
 use rsip_lab::bpf::host::{GRANTED, Host, IGNORED, V6ONLY, denied, ip};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -371,4 +371,109 @@ fn wants_a_block_once_in_a_while() {
     let events = host.events().len();
     assert!((1..=allowed).contains(&events), "{events} events in {:?}", start.elapsed());
     assert_eq!(host.counter(Counter::ConnectRefused).unwrap(), 1000);
+}
+
+#[test]
+fn with_a_whole_address_every_bind_passes_at_once_and_is_counted() {
+    let mut host = host();
+    host.set(81, denied(libc::EADDRINUSE, Duration::from_secs(60))).unwrap();
+    host.set(84, IGNORED).unwrap();
+    host.change(|config| config.flags |= FLAG_WHOLE | FLAG_EPHEMERAL).unwrap();
+    for address in ["0.0.0.0:80", "203.0.113.1:80", "[::]:80", "[::ffff:203.0.113.1]:80", "0.0.0.0:81"] {
+        for kind in [Type::STREAM, Type::DGRAM] {
+            let socket = bind(kind, address).unwrap();
+            let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+            assert_eq!(host.uses(port).unwrap(), 1, "{address} {kind:?}");
+        }
+    }
+    let ignored = bind(Type::STREAM, "0.0.0.0:84").unwrap();
+    assert_eq!(host.uses(84).unwrap(), 0, "what is ignored is not watched");
+    drop(ignored);
+    assert!(host.pending().is_empty());
+    assert!(host.events().iter().all(|event| event.kind == EVENT_RELEASED), "nobody was asked");
+    assert_eq!(host.counter(Counter::BindGranted).unwrap(), 11);
+
+    host.change(|config| config.flags &= !FLAG_WHOLE).unwrap();
+    assert_eq!(
+        errno(bind(Type::STREAM, "0.0.0.0:80")),
+        Some(libc::EADDRINUSE),
+        "it has to be asked for again"
+    );
+    assert_eq!(host.pending(), [80]);
+}
+
+#[test]
+fn a_lease_for_one_peer_reaches_nobody_else() {
+    let mut host = host();
+    ip("route add default dev lo").unwrap();
+    host.set(80, GRANTED).unwrap();
+    let refused = Some(libc::EHOSTUNREACH);
+    let connect = |kind, from: Option<&str>, to: &str| {
+        let to: SocketAddr = to.parse().unwrap();
+        let socket = socket(to, kind);
+        if let Some(from) = from {
+            socket.bind(&from.parse::<SocketAddr>().unwrap().into()).unwrap();
+        }
+        socket.set_nonblocking(true).unwrap();
+        socket.connect(&to.into()).err().and_then(|error| error.raw_os_error())
+    };
+    let unbound = UdpSocket::from(socket("0.0.0.0:0".parse().unwrap(), Type::DGRAM));
+    let mapped = UdpSocket::from(socket("[::]:0".parse().unwrap(), Type::DGRAM));
+    let send = |to: &str| unbound.send_to(b"x", to).err().and_then(|error| error.raw_os_error());
+    let send6 = |to: &str| mapped.send_to(b"x", to).err().and_then(|error| error.raw_os_error());
+    // Remote macro: any port of the peer.
+    host.change(|config| {
+        config.flags |= FLAG_EPHEMERAL;
+        config.remote_address = u32::from_ne_bytes([198, 51, 100, 1]);
+    })
+    .unwrap();
+    for port in [53, 443] {
+        assert_eq!(connect(Type::DGRAM, None, &format!("198.51.100.1:{port}")), None);
+        assert_eq!(connect(Type::DGRAM, None, &format!("[::ffff:198.51.100.1]:{port}")), None);
+        assert_eq!(connect(Type::DGRAM, Some("203.0.113.1:80"), &format!("198.51.100.1:{port}")), None);
+        assert_eq!(send(&format!("198.51.100.1:{port}")), None);
+        assert_eq!(send6(&format!("[::ffff:198.51.100.1]:{port}")), None);
+    }
+    let mut count = 0;
+    for to in ["198.51.100.2:53", "8.8.8.8:53"] {
+        for kind in [Type::STREAM, Type::DGRAM] {
+            assert_eq!(connect(kind, None, to), refused, "{to}");
+            assert_eq!(connect(kind, Some("0.0.0.0:0"), to), refused, "{to}");
+            assert_eq!(
+                connect(kind, Some("203.0.113.1:80"), to),
+                refused,
+                "a leased port is no exception: {to}"
+            );
+            assert_eq!(connect(kind, None, &format!("[::ffff:{}]:53", &to[..to.len() - 3])), refused, "{to}");
+            count += 4;
+        }
+        assert_eq!(send(to), refused, "{to}");
+        assert_eq!(send6(&format!("[::ffff:{}]:53", &to[..to.len() - 3])), refused, "{to}");
+        count += 2;
+    }
+    // With an address of the host's own: the peer is not reached, everybody else is none of our business.
+    assert_eq!(connect(Type::DGRAM, Some("10.0.0.2:0"), "198.51.100.1:53"), refused);
+    assert_eq!(connect(Type::DGRAM, Some("10.0.0.2:0"), "198.51.100.2:53"), None);
+    count += 1;
+    for private in ["127.0.0.1:9", "10.9.9.9:9", "[::1]:9"] {
+        assert_ne!(connect(Type::DGRAM, None, private), refused, "{private}");
+    }
+    assert_eq!(host.counter(Counter::RemoteRefused).unwrap(), count);
+
+    // Remote micro: that port alone.
+    host.change(|config| config.remote_port = 53).unwrap();
+    assert_eq!(connect(Type::DGRAM, None, "198.51.100.1:53"), None);
+    assert_eq!(send("198.51.100.1:53"), None);
+    assert_eq!(connect(Type::DGRAM, None, "198.51.100.1:54"), refused);
+    assert_eq!(connect(Type::STREAM, None, "[::ffff:198.51.100.1]:443"), refused);
+    assert_eq!(send("198.51.100.1:54"), refused);
+    assert_eq!(connect(Type::DGRAM, Some("10.0.0.2:0"), "198.51.100.1:53"), refused);
+    assert_eq!(connect(Type::DGRAM, Some("10.0.0.2:0"), "198.51.100.1:54"), None);
+    assert_eq!(host.counter(Counter::RemoteRefused).unwrap(), count + 4);
+    assert_eq!(host.counter(Counter::ConnectRefused).unwrap(), 0);
+
+    // Without a block the peer's own answer is another one.
+    host.change(|config| config.flags &= !FLAG_EPHEMERAL).unwrap();
+    assert_eq!(connect(Type::DGRAM, None, "198.51.100.1:53"), Some(libc::EADDRNOTAVAIL));
+    assert_eq!(connect(Type::DGRAM, None, "198.51.100.1:54"), refused);
 }

@@ -133,6 +133,95 @@ fn inward_takes_what_the_gateway_sends_and_nothing_else() {
     assert_eq!(tunnel.inward(&tunnelled.frame()).action, PASS, "before it is set up");
 }
 
+#[test]
+fn inward_takes_only_what_comes_from_the_peer_of_the_lease() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
+    const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 33);
+    let from = |source, port| Ip::new(source, PUBLIC, UDP, udp(port, 4000, b"x"));
+    // What a router on the way, or the peer itself, says about a datagram of ours.
+    let about = |source, quoted: &Ip| {
+        let mut payload = vec![3, 1, 0, 0, 0, 0, 0, 0];
+        payload.extend(quoted.bytes());
+        Ip::new(source, PUBLIC, ICMP, payload)
+    };
+    let sent = |to, port| Ip::new(PUBLIC, to, UDP, udp(4000, port, b""));
+    let later = Ip::new(PEER, PUBLIC, UDP, vec![1; 16]).fragment(9);
+    let echo_reply = Ip::new(PEER, PUBLIC, ICMP, echo(0, 1, 1));
+    // Packet; under macro; under micro with port 53.
+    let cases = [
+        ("the peer", from(PEER, 53), true, true),
+        ("the peer, TCP", Ip::new(PEER, PUBLIC, TCP, tcp(53, 4000)), true, true),
+        ("IP options", from(PEER, 53).with_options(), true, true),
+        ("the peer from another port", from(PEER, 54), true, false),
+        ("somebody else", from(OTHER, 53), false, false),
+        ("somebody else, TCP", Ip::new(OTHER, PUBLIC, TCP, tcp(53, 4000)), false, false),
+        ("another protocol of the peer", Ip::new(PEER, PUBLIC, 132, vec![0; 16]), true, false),
+        ("a later fragment of the peer", later.clone(), true, true),
+        ("a later fragment of somebody else", Ip { source: OTHER, ..later }, false, false),
+        ("too short for ports", Ip::new(PEER, PUBLIC, UDP, vec![0; 3]), true, false),
+        ("an echo reply of the peer", echo_reply.clone(), true, false),
+        ("an echo reply of somebody else", Ip { source: OTHER, ..echo_reply }, false, false),
+        ("a router's error about the peer", about(ROUTER, &sent(PEER, 53)), true, true),
+        ("the peer's error", about(PEER, &sent(PEER, 53)), true, true),
+        ("an error about another port", about(PEER, &sent(PEER, 54)), true, false),
+        ("an error about somebody else", about(ROUTER, &sent(OTHER, 53)), false, false),
+        (
+            "an error that quotes nothing",
+            Ip::new(ROUTER, PUBLIC, ICMP, vec![3, 1, 0, 0, 0, 0, 0, 0]),
+            false,
+            false,
+        ),
+    ];
+    for (port, micro) in [(0, false), (53, true)] {
+        let mut tunnel = Tunnel::new(1, 1);
+        let mut settings = tunnel.config.get(&0, 0).unwrap();
+        (settings.remote_address, settings.remote_port) = (raw(PEER), port);
+        tunnel.config.set(0, settings, 0).unwrap();
+        for (name, inner, by_address, by_port) in &cases {
+            let before = tunnel.counter(Counter::TunnelBadRemote);
+            let outcome = tunnel.inward(&inner.inside(GATEWAY, HOST).frame());
+            let dropped = tunnel.counter(Counter::TunnelBadRemote) - before;
+            let passes = if micro { *by_port } else { *by_address };
+            assert_eq!(
+                (outcome.action, dropped),
+                if passes { (REDIRECT, 0) } else { (DROP, 1) },
+                "{name}, {port}"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_asks_by_arp_for_the_leased_address_is_not_heard() {
+    let arp = |operation: u16, target: Ipv4Addr| {
+        let mut frame = vec![0; 12];
+        frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4]);
+        frame.extend(operation.to_be_bytes());
+        frame.extend([2, 0, 0, 0, 0, 9, 10, 0, 0, 3, 0, 0, 0, 0, 0, 0]);
+        frame.extend(target.octets());
+        frame.resize(60, 0);
+        frame
+    };
+    let mut tunnel = Tunnel::new(1, 1);
+    let mut broadcast = arp(1, PUBLIC);
+    broadcast[0..6].fill(0xff);
+    for (name, frame) in [("unicast", arp(1, PUBLIC)), ("broadcast", broadcast)] {
+        assert_eq!(tunnel.inward(&frame).action, DROP, "{name}");
+    }
+    assert_eq!(tunnel.counter(Counter::ArpSilenced), 2);
+    for (name, frame) in [("the host's own address", arp(1, HOST)), ("a reply", arp(2, PUBLIC))] {
+        assert_eq!(tunnel.inward(&frame).action, PASS, "{name}");
+    }
+    let mut short = arp(1, PUBLIC);
+    short.truncate(14 + 27);
+    assert_eq!(tunnel.inward(&short).action, PASS, "cut short");
+    let mut settings = tunnel.config.get(&0, 0).unwrap();
+    settings.public_address = 0;
+    tunnel.config.set(0, settings, 0).unwrap();
+    assert_eq!(tunnel.inward(&arp(1, Ipv4Addr::UNSPECIFIED)).action, PASS, "nothing is leased");
+    assert_eq!(tunnel.counter(Counter::ArpSilenced), 2);
+}
+
 /// The gateway's side: all IP-in-IP packets that arrive in the calling thread's network namespace.
 fn receive(socket: &Socket) -> Vec<u8> {
     let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -188,6 +277,14 @@ fn carries_packets_both_ways_through_a_real_device() {
     let stray = UdpSocket::bind("10.0.0.2:4001").unwrap();
     stray.send_to(b"stray", (PEER, 53)).unwrap();
     assert_eq!(tunnel.counter(Counter::TunnelBadSource), 1);
+    // A lease for one peer: what gets past the hooks, as raw sockets do, does not leave either.
+    let mut settings = tunnel.config.get(&0, 0).unwrap();
+    (settings.remote_address, settings.remote_port) = (raw(PEER), 53);
+    tunnel.config.set(0, settings, 0).unwrap();
+    let leased = UdpSocket::bind((PUBLIC, 4001)).unwrap();
+    leased.send_to(b"another host", ("198.51.100.8", 53)).unwrap();
+    leased.send_to(b"another port", (PEER, 54)).unwrap();
+    assert_eq!(tunnel.counter(Counter::TunnelBadRemote), 2);
 
     let socket = UdpSocket::bind((PUBLIC, 4000)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

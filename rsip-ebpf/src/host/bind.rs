@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use rsip_ebpf::port::{EADDRINUSE, Verdict, verdict};
 use rsip_ebpf_common::host::{
-    Config, Counter, EVENT_WANT_PORT, FLAG_TIMEOUT_ALLOW, Pending, Port, WAIT_POLL,
+    Config, Counter, EVENT_WANT_PORT, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending, Port, WAIT_POLL,
 };
 
 use crate::{
@@ -113,6 +113,10 @@ fn asked_port(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
 #[inline(always)]
 fn decide(ctx: &SockAddrContext, config: &Config, address: u32, port: u32) -> Answer {
     if !scope::is_public_side(config, address) {
+        return Answer::Pass;
+    }
+    if config.flags & FLAG_WHOLE != 0 {
+        count(Counter::BindGranted);
         return Answer::Pass;
     }
     // SAFETY: takes no pointer.

@@ -1,14 +1,17 @@
 //! connect() and sends without connection: they take a port of the leased block by the kernel's own choice. As long as no
-//! block is leased there is nothing to choose from: refused, and the agent is told that somebody wants one.
+//! block is leased there is nothing to choose from: refused, and the agent is told that somebody wants one. Where the lease
+//! is for one peer (remote flow policy), nobody else is reached with it.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::bpf_sock,
     helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_set_retval},
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use rsip_ebpf::{ipv4, port::EADDRNOTAVAIL};
+use rsip_ebpf::{
+    ipv4, peer,
+    port::{EADDRNOTAVAIL, EHOSTUNREACH},
+};
 use rsip_ebpf_common::host::{Config, Counter, EVENT_WANT_BLOCK, FLAG_EPHEMERAL, PORT_GRANTED};
 
 use crate::{
@@ -48,7 +51,7 @@ pub(crate) fn rsip_sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn towards4(ctx: &SockAddrContext) -> i32 {
-    let Some(config) = blockless(ctx) else {
+    let Some(config) = undecided(ctx) else {
         return PASS;
     };
     // SAFETY: the context is valid as long as the program runs.
@@ -58,7 +61,7 @@ fn towards4(ctx: &SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn towards6(ctx: &SockAddrContext) -> i32 {
-    let Some(config) = blockless(ctx) else {
+    let Some(config) = undecided(ctx) else {
         return PASS;
     };
     match scope::ipv4_side(scope::user_ip6(ctx.sock_addr)) {
@@ -67,13 +70,14 @@ fn towards6(ctx: &SockAddrContext) -> i32 {
     }
 }
 
-/// The settings, if the socket is ours to decide about and no block is leased.
+/// The settings, if the socket is ours to decide about and there is a reason to refuse anything: no block is leased, or what
+/// is leased is for one peer.
 #[inline(always)]
-fn blockless(ctx: &SockAddrContext) -> Option<&'static Config> {
+fn undecided(ctx: &SockAddrContext) -> Option<&'static Config> {
     // SAFETY: the context is valid as long as the program runs.
     let (kind, protocol) = unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).protocol) };
     let config = scope::governed(ctx.as_ptr(), kind, protocol)?;
-    (config.flags & FLAG_EPHEMERAL == 0).then_some(config)
+    (config.flags & FLAG_EPHEMERAL == 0 || config.remote_address != 0).then_some(config)
 }
 
 #[inline(always)]
@@ -82,27 +86,36 @@ fn decide(ctx: &SockAddrContext, config: &Config, destination: u32) -> i32 {
         return PASS;
     }
     // SAFETY: the context is valid as long as the program runs.
-    let sock = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
-    if sock.is_null() || has_source(config, sock) {
+    let (sock, port) =
+        unsafe { ((*ctx.sock_addr).__bindgen_anon_1.sk, u16::from_be((*ctx.sock_addr).user_port as u16)) };
+    if sock.is_null() {
+        return PASS;
+    }
+    // SAFETY: the kernel gives a valid socket, or null, which was excluded. IPv6 sockets keep the IPv4 side of their
+    // address in the same field.
+    let (source, source_port) = unsafe { ((*sock).src_ip4, (*sock).src_port) };
+    let from_leased = scope::is_public_side(config, source);
+    if !peer::may_send(config, from_leased, destination, port) {
+        return refuse(Counter::RemoteRefused, EHOSTUNREACH);
+    }
+    if !from_leased || config.flags & FLAG_EPHEMERAL != 0 || is_granted(source_port) {
         return PASS;
     }
     want_block(ctx);
-    count(Counter::ConnectRefused);
+    refuse(Counter::ConnectRefused, EADDRNOTAVAIL)
+}
+
+#[inline(always)]
+fn refuse(counter: Counter, errno: i32) -> i32 {
+    count(counter);
     // SAFETY: takes no pointer.
-    unsafe { bpf_set_retval(-EADDRNOTAVAIL) };
+    unsafe { bpf_set_retval(-errno) };
     REFUSE
 }
 
-/// Whether the socket needs no port of the block: it is bound to a private address, or to a port that is leased.
+/// Whether the socket needs no port of the block, as its own is leased. An unbound socket has port 0, which nobody leases.
 #[inline(always)]
-fn has_source(config: &Config, sock: *mut bpf_sock) -> bool {
-    // SAFETY: the kernel gives a valid socket, or null, which the caller has excluded. IPv6 sockets keep the IPv4 side of
-    // their address in the same field.
-    let (address, port) = unsafe { ((*sock).src_ip4, (*sock).src_port) };
-    if !scope::is_public_side(config, address) {
-        return true;
-    }
-    // An unbound socket has port 0, which nobody leases.
+fn is_granted(port: u32) -> bool {
     PORTS.get(port).is_some_and(|entry| entry.state == PORT_GRANTED)
 }
 

@@ -2,12 +2,14 @@
 //! tunnel to the gateway. The contract with the agent is in `rsip_ebpf_common::host`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+mod arp;
 mod atomic;
 mod bind;
 mod connect;
 mod event;
 mod maps;
 mod park;
+mod peer;
 mod release;
 mod scope;
 #[path = "../tc.rs"]

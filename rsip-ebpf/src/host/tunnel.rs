@@ -11,7 +11,9 @@ use rsip_ebpf::ipv4;
 use rsip_ebpf_common::host::{Config, Counter, FLAG_PRIVATE_L3};
 
 use crate::{
+    arp,
     maps::{config, count},
+    peer::{self, Direction},
     tc,
 };
 
@@ -34,6 +36,9 @@ pub(crate) fn rsip_tun_in(ctx: TcContext) -> i32 {
         return tc::PASS;
     };
     if config.flags & FLAG_PRIVATE_L3 == 0 {
+        if arp::asks_for_leased(&ctx, config) {
+            return verdict(Err(Counter::ArpSilenced));
+        }
         verdict(inward(&ctx, config, tc::ETHERNET))
     } else {
         verdict(inward(&ctx, config, tc::NO_LINK))
@@ -62,6 +67,9 @@ fn outward(ctx: &TcContext) -> Result<i32, Counter> {
     let inner: ipv4::Header = tc::load(ctx, 0).ok_or(Counter::TunnelDropped)?;
     if config.public_address == 0 || inner.source() != config.public_address {
         return Err(Counter::TunnelBadSource);
+    }
+    if !peer::admits(ctx, config, &inner, 0, Direction::Out) {
+        return Err(Counter::TunnelBadRemote);
     }
     let outer = ipv4::Header::around(&inner, ctx.len(), config.tunnel_local, config.tunnel_remote);
     tc::encapsulate(ctx, tc::NO_LINK, &outer)?;
@@ -96,6 +104,9 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     };
     if !sane || inner.destination() != config.public_address {
         return Err(Counter::TunnelDropped);
+    }
+    if !peer::admits(ctx, config, &inner, at, Direction::In) {
+        return Err(Counter::TunnelBadRemote);
     }
     inner.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::TunnelDropped)?;
     tc::store(ctx, at, &inner)?;
