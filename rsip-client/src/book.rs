@@ -9,6 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 use rsip_ebpf_common::host::{PORT_DENIED, PORT_GRANTED, PORT_IGNORED, PORT_UNKNOWN, Port};
 use rsip_proto::host::{BindingKind, HostBinding};
 use rsip_proto::ids::{BindId, ClientId};
+use rsip_proto::lease::Leased;
 
 use crate::hooks::{HooksError, PortTable};
 
@@ -44,7 +45,23 @@ impl Book {
         self.bindings.values()
     }
 
-    /// The binding that holds a port.
+    /// Whether the whole address is leased (RSA-IP): every port passes, and none of them is known by number.
+    pub fn is_whole(&self) -> bool {
+        self.bindings.values().any(|binding| binding.leased == Leased::Address)
+    }
+
+    /// Whether programs can connect without a port by number: a block is leased, or the whole address.
+    pub fn has_ephemeral(&self) -> bool {
+        let ephemeral = |kind| matches!(kind, BindingKind::Block | BindingKind::Address);
+        self.bindings.values().any(|binding| ephemeral(binding.kind))
+    }
+
+    /// Whether a port is leased: by number, or with the whole address.
+    pub fn holds(&self, port: u16) -> bool {
+        self.holders.contains_key(&port) || self.is_whole()
+    }
+
+    /// The binding that holds a port by number.
     pub fn holder(&self, port: u16) -> Option<&HostBinding> {
         self.holders.get(&port).and_then(|key| self.bindings.get(key))
     }
@@ -96,7 +113,7 @@ impl Book {
         self.ignored.iter().cloned().flatten().try_for_each(|port| table.set_port(port, plain(PORT_IGNORED)))
     }
 
-    /// Lets binds of these ports pass from now on.
+    /// Lets binds of these ports pass from now on. With the whole address leased they pass anyway.
     ///
     /// # Errors
     ///
@@ -106,6 +123,9 @@ impl Book {
         table: &mut impl PortTable,
         ports: impl IntoIterator<Item = u16>,
     ) -> Result<(), HooksError> {
+        if self.is_whole() {
+            return Ok(());
+        }
         self.write(table, ports, PORT_GRANTED)
     }
 
@@ -224,6 +244,34 @@ mod tests {
         assert_eq!(book.remove((ClientId(1), BindId(2))), None);
         assert!(book.remove((ClientId(1), BindId(7))).is_some());
         assert_eq!(book.holder(80), None);
+    }
+
+    #[test]
+    fn a_whole_address_holds_every_port_and_none_by_number() {
+        let mut book = Book::new(Vec::new());
+        assert!(!book.is_whole() && !book.has_ephemeral() && !book.holds(80));
+        let whole =
+            HostBinding { leased: Leased::Address, ..binding(BindingKind::Address, 1, Ports::single(1)) };
+        book.add(whole.clone());
+        assert!(book.is_whole() && book.has_ephemeral() && book.holds(80) && book.holds(65_535));
+        assert_eq!((book.holder(80), book.block_ports()), (None, BTreeSet::new()));
+        assert_eq!(book.public(), Some(whole.address));
+        book.rename((ClientId(1), BindId(1)), HostBinding { bind_id: BindId(2), ..whole });
+        assert!(book.is_whole());
+        assert!(book.remove((ClientId(1), BindId(2))).is_some());
+        assert!(!book.is_whole() && !book.holds(80));
+    }
+
+    #[test]
+    fn ports_leased_one_by_one_are_one_choice() {
+        let mut book = Book::new(Vec::new());
+        for (bind_id, port) in [(1, 30_000), (2, 20_007), (3, 20_003)] {
+            book.add(binding(BindingKind::Block, bind_id, Ports::single(port)));
+        }
+        assert_eq!(book.block_ports(), [20_003, 20_007, 30_000].into());
+        book.remove((ClientId(1), BindId(2)));
+        assert_eq!(book.block_ports(), [20_003, 30_000].into());
+        assert!(book.has_ephemeral() && !book.is_whole() && !book.holds(20_007));
     }
 
     #[test]

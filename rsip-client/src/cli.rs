@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rsip_proto::host::HostTransport;
+use rsip_proto::host::{self, HostTransport};
+use rsip_proto::lease::Remote;
 use rsip_sys::netlink::Prefix;
 
 use crate::hooks::wait::Wish;
@@ -76,6 +77,8 @@ Examples:
   rsip-client up --gateway 10.0.0.1:4555 --transport udp --block 64 --linger 5
   rsip-client up --gateway 10.0.0.1 --listen 22 --ignore 6010 --ignore 8000-8099
   rsip-client up --gateway 10.0.0.1 --persist          # for a unit at boot: keep trying
+  rsip-client up --gateway 10.0.0.1 --method rsa-ip    # a whole public address, with all its ports
+  rsip-client up --gateway 10.0.0.1 --remote 198.51.100.7:443   # for this peer alone (remote flow policy)
 
 Exit codes: see `rsip-client --help`.";
 
@@ -107,7 +110,15 @@ pub struct Up {
     /// What carries RSIP.
     #[arg(long, value_enum, default_value = "tcp")]
     pub transport: Transport,
-    /// Ephemeral ports to lease in one block, 1 to 255; 0: none, so that no program can connect to the public realm.
+    /// What is leased: a whole address, or ports of one.
+    #[arg(long, value_enum, default_value = "rsap-ip")]
+    pub method: Method,
+    /// The only peer that the lease is used with, both ways; a gateway with a remote flow policy demands it. Other public
+    /// addresses cannot be reached then (EHOSTUNREACH).
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_remote)]
+    pub remote: Option<Remote>,
+    /// Ephemeral ports to lease in one block, 1 to 255; 0: none, so that no program can connect to the public realm. Of no
+    /// meaning with rsa-ip.
     #[arg(long, value_name = "COUNT", default_value_t = 255)]
     pub block: u8,
     /// Give a port back after nobody used it for so many seconds.
@@ -147,8 +158,11 @@ pub struct Up {
     #[arg(long, value_name = "IF")]
     pub interface: Option<String>,
     /// Reach this network without the tunnel, though no route of its own leads there. May be given several times.
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = parse_private_net)]
     pub private_net: Vec<Prefix>,
+    /// Do not reach networks without the tunnel because the gateway calls them local (QUERY).
+    #[arg(long)]
+    pub no_query: bool,
     /// Where the agent is found.
     #[command(flatten)]
     pub run_dir: RunDir,
@@ -173,6 +187,26 @@ pub enum Transport {
     Tcp,
     /// Datagrams.
     Udp,
+}
+
+/// `--method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// A block of ports for connections, and each port that a program binds by number; other hosts may have other ports of the
+    /// address.
+    RsapIp,
+    /// A whole address: every port at once, ICMP and all other protocols. Nothing of it is kept from outside but by a
+    /// firewall of this host.
+    RsaIp,
+}
+
+impl From<Method> for host::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::RsapIp => Self::RsapIp,
+            Method::RsaIp => Self::RsaIp,
+        }
+    }
 }
 
 /// `--on-timeout`.
@@ -205,6 +239,31 @@ fn parse_gateway(text: &str) -> Result<SocketAddrV4, String> {
         return Err(format!("{address} is not the address of one machine"));
     }
     Ok(gateway)
+}
+
+fn parse_remote(text: &str) -> Result<Remote, String> {
+    let remote = SocketAddrV4::from_str(text)
+        .map(Remote::Port)
+        .or_else(|_| Ipv4Addr::from_str(text).map(Remote::Address))
+        .map_err(|_| "not an IPv4 address, with or without :PORT".to_owned())?;
+    if remote.port() == Some(0) {
+        return Err("port 0 is no port".to_owned());
+    }
+    match remote.address() {
+        Some(a) if a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_loopback() => {
+            Err(format!("{a} is not the address of one machine in the public realm"))
+        }
+        _ => Ok(remote),
+    }
+}
+
+fn parse_private_net(text: &str) -> Result<Prefix, String> {
+    match text.parse()? {
+        Prefix { length: 0, .. } => {
+            Err("that is everything: nothing would be left for the tunnel".to_owned())
+        }
+        network => Ok(network),
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -267,6 +326,33 @@ mod tests {
             ["", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "0.0.0.0", "224.0.0.1", "gw", "::1", "255.255.255.255"]
         {
             assert!(parse_gateway(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_peers() {
+        let ip = Ipv4Addr::new(198, 51, 100, 7);
+        assert_eq!(parse_remote("198.51.100.7"), Ok(Remote::Address(ip)));
+        assert_eq!(parse_remote("198.51.100.7:443"), Ok(Remote::Port(SocketAddrV4::new(ip, 443))));
+        for bad in [
+            "",
+            "198.51.100",
+            "198.51.100.7:",
+            "198.51.100.7:0",
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.1:5",
+            "peer",
+        ] {
+            assert!(parse_remote(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_private_network_is_not_everything() {
+        assert_eq!(parse_private_net("10.0.0.0/8").map(|net| net.to_string()), Ok("10.0.0.0/8".to_owned()));
+        for bad in ["0.0.0.0/0", "10.0.0.1/8", "10.0.0.0/33", "net"] {
+            assert!(parse_private_net(bad).is_err(), "{bad}");
         }
     }
 

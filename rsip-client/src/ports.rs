@@ -98,6 +98,11 @@ fn format_list(list: &[RangeInclusive<u16>]) -> String {
     parts.join(",")
 }
 
+/// Ports for people: `1-3,7`.
+pub fn as_text(ports: &BTreeSet<u16>) -> String {
+    format_list(&ranges(ports.iter().copied()))
+}
+
 /// The two sysctls as they are now.
 ///
 /// # Errors
@@ -170,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn ports_leased_one_by_one_are_all_that_is_left() {
+        let leased: BTreeSet<u16> = [20_000, 20_001, 20_010, 31_000].into();
+        let confinement = confine(&leased, &[]).expect("there are ports");
+        assert_eq!(confinement.range, 20_000..=31_000);
+        assert_eq!(format_list(&confinement.reserved), "20002-20009,20011-30999");
+        assert_eq!(as_text(&leased), "20000-20001,20010,31000");
+        let one = confine(&[20_000].into(), &[]).expect("there is a port");
+        assert_eq!((one.range, one.reserved), (20_000..=20_000, vec![]));
+    }
+
+    #[test]
     fn nothing_leased_confines_nothing() {
         assert_eq!(confine(&BTreeSet::new(), &[]), None);
     }
@@ -230,6 +246,10 @@ mod tests {
             assert!(std::net::UdpSocket::bind("0.0.0.0:0").is_err(), "all are taken");
             apply(&[30_000, 30_002].into(), &original).expect("the kernel takes it");
             assert_eq!(sysctl::read(RESERVED).expect("readable"), "30001");
+            drop(sockets);
+            apply(&[20_007].into(), &original).expect("the kernel takes a single port");
+            let only = std::net::UdpSocket::bind("0.0.0.0:0").expect("it is free");
+            assert_eq!(only.local_addr().expect("bound").port(), 20_007);
             apply(&BTreeSet::new(), &original).expect("the kernel takes it");
             assert_eq!(current().expect("readable"), original);
         })

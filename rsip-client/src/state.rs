@@ -20,7 +20,7 @@ use crate::ports::SavedSysctls;
 /// The file's name.
 pub const FILE: &str = "state.json";
 /// Changes with every change of meaning; another version's file is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +31,8 @@ pub struct State {
     pub netns_cookie: u64,
     /// Gateway that the host is registered at.
     pub gateway: SocketAddrV4,
-    /// "tcp" or "udp".
-    pub transport: String,
+    /// What the registration was made with.
+    pub terms: Terms,
     /// The registration and its bindings.
     pub registration: Registration,
     /// The sysctls as they were before us; absent: not changed.
@@ -41,6 +41,18 @@ pub struct State {
     pub private_interface: Option<String>,
     /// Ports that were served already when the agent started the first time: never asked for on their behalf.
     pub served_before: Vec<u16>,
+}
+
+/// What is settled for the life of a registration; another one of any of them needs another registration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// "tcp" or "udp".
+    pub transport: String,
+    /// "RSA-IP" or "RSAP-IP".
+    pub method: String,
+    /// The only peer that the leases are for, "any", "ADDR" or "ADDR:PORT".
+    pub remote: String,
 }
 
 /// [`SavedState`] in a form that can be written.
@@ -118,12 +130,12 @@ pub enum StateError {
 
 impl State {
     /// Nothing is registered and nothing is changed.
-    pub fn new(netns_cookie: u64, gateway: SocketAddrV4, transport: String) -> Self {
+    pub fn new(netns_cookie: u64, gateway: SocketAddrV4, terms: Terms) -> Self {
         Self {
             version: VERSION,
             netns_cookie,
             gateway,
-            transport,
+            terms,
             registration: Registration::default(),
             sysctls: None,
             private_interface: None,
@@ -296,7 +308,12 @@ mod tests {
 
     fn example() -> State {
         let gateway = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4555);
-        let mut state = State::new(7, gateway, "tcp".to_owned());
+        let terms = Terms {
+            transport: "tcp".to_owned(),
+            method: "RSAP-IP".to_owned(),
+            remote: "198.51.100.7:443".to_owned(),
+        };
+        let mut state = State::new(7, gateway, terms);
         state.sysctls = Some(SavedSysctls { range: "32768\t60999".to_owned(), reserved: String::new() });
         state
     }
@@ -357,13 +374,13 @@ mod tests {
     fn refuses_damage_and_other_versions() {
         let directory = tempfile::tempdir().expect("a folder");
         let write = |text: &str| std::fs::write(directory.path().join(FILE), text).expect("writable");
-        write("{\"version\": 1");
+        write("{\"version\": 2");
         assert!(matches!(State::load(directory.path()), Err(StateError::Damaged { .. })));
         write("");
         assert_eq!(State::load(directory.path()).expect("as if it were not there"), None);
+        write("{\"version\": 1, \"old\": true}");
+        assert!(matches!(State::load(directory.path()), Err(StateError::Version { found: 1, .. })));
         write("{\"version\": 2, \"new\": true}");
-        assert!(matches!(State::load(directory.path()), Err(StateError::Version { found: 2, .. })));
-        write("{\"version\": 1, \"new\": true}");
         assert!(matches!(State::load(directory.path()), Err(StateError::Damaged { .. })));
     }
 }

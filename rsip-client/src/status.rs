@@ -25,6 +25,8 @@ pub struct Status {
     pub hooks: Hooks,
     /// The tunnel; absent: not up.
     pub tunnel: Option<Tunnel>,
+    /// Networks that are reached without the tunnel, beside those with a route of their own.
+    pub direct: Vec<Network>,
     /// The kernel's own choice of ports.
     pub ephemeral: Ephemeral,
     /// What the programs counted.
@@ -54,6 +56,23 @@ pub struct Registration {
     pub tunnels: Vec<String>,
     /// What the gateway demands of requests.
     pub flow_policy: Option<String>,
+    /// "RSAP-IP" or "RSA-IP".
+    pub method: String,
+    /// The only peer that what is leased is used with (`--remote`); absent: everybody.
+    pub remote: Option<String>,
+    /// What the gateway complained of (RFC 3103 section 10.4), and how often.
+    pub complaints: Vec<Counter>,
+}
+
+/// A network that is reached without the tunnel though no route of its own leads there, or that the gateway would have so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Which.
+    pub network: String,
+    /// Who says so: "--private-net" or "gateway" (QUERY).
+    pub from: String,
+    /// Why it is not believed to be local; absent: it is.
+    pub refused: Option<String>,
 }
 
 /// A binding.
@@ -61,7 +80,7 @@ pub struct Registration {
 pub struct Lease {
     /// The leased public address.
     pub address: Ipv4Addr,
-    /// The leased ports.
+    /// The leased ports; "all": the whole address.
     pub ports: String,
     /// How many.
     pub count: usize,
@@ -71,7 +90,7 @@ pub struct Lease {
     pub lease: u64,
     /// What is left of it.
     pub remaining: u64,
-    /// "block", "listen" or "static".
+    /// "block", "address", "listen" or "static".
     pub kind: String,
     /// "in use", "releasing", …
     pub state: String,
@@ -222,6 +241,19 @@ impl fmt::Display for Status {
             )?,
             None => writeln!(f, "tunnel     down")?,
         }
+        for network in &self.direct {
+            let Network { network, from, refused } = network;
+            match refused {
+                None => writeln!(f, "direct     {network} ({from})")?,
+                Some(why) => writeln!(f, "direct     NOT {network} ({from}): {why}")?,
+            }
+        }
+        if let Some(remote) = &self.registration.remote {
+            writeln!(f, "peer       {remote}, nobody else")?;
+        }
+        for complaint in &self.registration.complaints {
+            writeln!(f, "complaint  {} times {}", complaint.value, complaint.name)?;
+        }
         let ours = if self.ephemeral.confined { "confined to" } else { "not confined:" };
         let reserved = if self.ephemeral.reserved.is_empty() { "nothing" } else { &self.ephemeral.reserved };
         writeln!(f, "ephemeral  {ours} {}, reserved {reserved}", self.ephemeral.range)?;
@@ -238,7 +270,17 @@ fn registration(registration: &Registration) -> String {
     let tunnels =
         if registration.tunnels.is_empty() { "-".to_owned() } else { registration.tunnels.join(",") };
     table(
-        ["GATEWAY", "CLIENT ID", "STATE", "LEASE", "REMAINING", "TRANSPORT", "TUNNEL", "FLOW POLICY"],
+        [
+            "GATEWAY",
+            "CLIENT ID",
+            "STATE",
+            "LEASE",
+            "REMAINING",
+            "TRANSPORT",
+            "METHOD",
+            "TUNNEL",
+            "FLOW POLICY",
+        ],
         [[
             registration.gateway.to_string(),
             or_dash(registration.client_id.map(|id| id.to_string())),
@@ -246,6 +288,7 @@ fn registration(registration: &Registration) -> String {
             or_dash(registration.lease.map(|s| s.to_string())),
             or_dash(registration.remaining.map(|s| s.to_string())),
             registration.transport.clone(),
+            registration.method.clone(),
             tunnels,
             or_dash(registration.flow_policy.clone()),
         ]],
@@ -298,103 +341,4 @@ fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn example() -> Status {
-        Status {
-            registration: Registration {
-                gateway: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4555),
-                client_id: Some(77),
-                state: "registered".to_owned(),
-                lease: Some(3600),
-                remaining: Some(3599),
-                transport: "tcp".to_owned(),
-                tunnels: vec!["IP-IP".to_owned()],
-                flow_policy: Some("local macro, remote none".to_owned()),
-            },
-            leases: vec![
-                Lease {
-                    address: Ipv4Addr::new(203, 0, 113, 9),
-                    ports: "10000-10254".to_owned(),
-                    count: 255,
-                    bind_id: 1,
-                    lease: 3600,
-                    remaining: 3599,
-                    kind: "block".to_owned(),
-                    state: "in use".to_owned(),
-                    ports_used: 3,
-                    sockets: 5,
-                },
-                Lease {
-                    address: Ipv4Addr::new(203, 0, 113, 9),
-                    ports: "80".to_owned(),
-                    count: 1,
-                    bind_id: 2,
-                    lease: 3600,
-                    remaining: 10,
-                    kind: "listen".to_owned(),
-                    state: "releasing".to_owned(),
-                    ports_used: 1,
-                    sockets: 2,
-                },
-            ],
-            wanted: vec![Wanted {
-                ports: "443".to_owned(),
-                kind: "static".to_owned(),
-                refused: Some("311 LOCAL_ADDRPORT_INUSE".to_owned()),
-                retry_in: Some(9),
-            }],
-            policy: "ACCEPT".to_owned(),
-            rules: vec![Rule { action: RuleAction::Ignore, first: 6010, last: 6010 }],
-            waiting: Waiting {
-                way: "poll".to_owned(),
-                why: "asked for".to_owned(),
-                deadline_ms: 2500,
-                ports: vec![],
-            },
-            hooks: Hooks {
-                cgroup: "/sys/fs/cgroup".to_owned(),
-                programs: vec![
-                    Program { name: "rsip_bind4".to_owned(), id: 5, attached: true },
-                    Program { name: "rsip_bind6".to_owned(), id: 0, attached: false },
-                ],
-            },
-            tunnel: None,
-            ephemeral: Ephemeral { range: "10000 10254".to_owned(), reserved: String::new(), confined: true },
-            counters: vec![Counter { name: "bind_granted".to_owned(), value: 4 }],
-            pid: 1,
-            version: "0.1.0".to_owned(),
-        }
-    }
-
-    #[test]
-    fn prints_the_tables() {
-        let expected = "\
-GATEWAY        CLIENT ID  STATE       LEASE  REMAINING  TRANSPORT  TUNNEL  FLOW POLICY
-10.0.0.1:4555  77         registered  3600   3599       tcp        IP-IP   local macro, remote none
-
-LEASED ADDRESS  PORTS        BIND ID  LEASE TIME  REMAINING  KIND                USED
-203.0.113.9     10000-10254  1        3600        3599       block               3/255
-203.0.113.9     80           2        3600        10         listen (releasing)  2
-wanted: static 443: 311 LOCAL_ADDRPORT_INUSE, again in 9 s
-
-RULES (policy ACCEPT)
-I6010-6010
-
-waiting    poll up to 2.5 s; asked for
-hooks      1 of 2 attached to /sys/fs/cgroup
-           NOT attached: rsip_bind6
-tunnel     down
-ephemeral  confined to 10000 10254, reserved nothing
-counters   bind_granted=4
-";
-        assert_eq!(example().to_string(), expected);
-    }
-
-    #[test]
-    fn data_comes_back_as_it_was() {
-        let text = serde_json::to_string(&example()).expect("valid");
-        assert_eq!(serde_json::from_str::<Status>(&text).expect("valid"), example());
-    }
-}
+mod tests;

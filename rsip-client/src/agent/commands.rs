@@ -5,8 +5,12 @@ use std::time::Instant;
 use rsip_proto::host::{
     BindingKind, HostBinding, HostCommand, InstallFailed, RegistrationChange, WithdrawReason,
 };
+use rsip_proto::lease::{Leased, Remote};
+use rsip_proto::wire::RemotePolicy;
 
 use super::{Agent, Stage, describe, failure};
+use crate::hooks::PortTable as _;
+use crate::ports;
 use crate::transport::Transport;
 
 impl Agent {
@@ -52,7 +56,11 @@ impl Agent {
             HostCommand::Verdict { port, outcome } => self.verdict(port, outcome, now),
             HostCommand::Registration(change) => self.registration_changed(change, now).await,
             HostCommand::Local(networks) => {
-                tracing::info!(?networks, "local, as the gateway says");
+                if self.settings.query
+                    && let Err(error) = self.effects.set_answer(networks).await
+                {
+                    tracing::error!(error = %describe(&error), "cannot follow what the gateway calls local");
+                }
             }
             HostCommand::Stopped => self.done = true,
         }
@@ -84,11 +92,12 @@ impl Agent {
 
     async fn withdraw(&mut self, binding: &HostBinding, reason: WithdrawReason, now: Instant) {
         tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, ?reason, "no longer leased");
-        let lost: Vec<u16> = match (binding.kind, reason) {
-            (BindingKind::Listen, WithdrawReason::Lost | WithdrawReason::Deregistered) => {
-                binding.leased.iter().filter(|port| self.is_used(*port)).collect()
-            }
-            _ => Vec::new(),
+        let used = match reason {
+            WithdrawReason::Freed | WithdrawReason::Shutdown => Vec::new(),
+            WithdrawReason::Expired
+            | WithdrawReason::Revoked
+            | WithdrawReason::Deregistered
+            | WithdrawReason::Lost => self.used_of(&binding.leased),
         };
         for port in binding.leased.iter() {
             self.usage.forget(port);
@@ -96,9 +105,28 @@ impl Agent {
         if let Err(error) = self.effects.withdraw((binding.client_id, binding.bind_id)).await {
             tracing::error!(ports = %binding.leased, error = %describe(&error), "cannot take the lease out of use");
         }
-        for port in lost {
-            tracing::warn!(port, "a program still serves a port that somebody else may hold now");
-            self.wants.seek(port, now);
+        if used.is_empty() {
+            return;
+        }
+        let ports = ports::as_text(&used.iter().copied().collect());
+        tracing::warn!(%ports, consequence = consequence(binding.kind, reason), "programs still use what was leased");
+        let asks_again = matches!(reason, WithdrawReason::Lost | WithdrawReason::Deregistered);
+        if binding.kind == BindingKind::Listen && asks_again {
+            for port in used {
+                self.wants.seek(port, now);
+            }
+        }
+    }
+
+    /// The ports of a lease that some socket uses.
+    fn used_of(&self, leased: &Leased) -> Vec<u16> {
+        let sockets = self.effects.sockets().unwrap_or_default();
+        let counted = |port: &u16| self.effects.hooks.uses(*port).is_ok_and(|uses| uses > 0);
+        match leased {
+            Leased::Address => sockets.into_keys().collect(),
+            Leased::Ports(ports) => {
+                ports.iter().filter(|port| sockets.contains_key(port) || counted(port)).collect()
+            }
         }
     }
 
@@ -109,7 +137,8 @@ impl Agent {
                 self.wants.seek_all(now);
                 tracing::info!(%client_id, gateway = %self.settings.gateway, "registered");
                 self.trouble.clear();
-                if self.settings.block == 0
+                self.check_remote_policy(now);
+                if !self.settings.wants_ephemeral()
                     && let Err(error) = self.effects.activate().await
                 {
                     self.stop(now, Some(failure(error)));
@@ -130,6 +159,32 @@ impl Agent {
                 tracing::warn!(gateway = %self.settings.gateway, "the gateway cannot be reached");
             }
             RegistrationChange::Lost => tracing::warn!("the gateway lost the registration"),
+        }
+    }
+
+    /// Whoever names a peer gets it alone, also where the gateway does not ask for that.
+    fn check_remote_policy(&self, now: Instant) {
+        let policy = self.host.view(now).flow_policy.map(|policy| policy.remote);
+        if self.settings.remote != Remote::Any && policy == Some(RemotePolicy::None) {
+            tracing::warn!(
+                peer = %self.settings.remote,
+                "the gateway has no remote flow policy; this host by itself has nothing to do with anybody else"
+            );
+        }
+    }
+}
+
+/// What the end of a lease means for programs that still use it.
+const fn consequence(kind: BindingKind, reason: WithdrawReason) -> &'static str {
+    match (kind, reason) {
+        (BindingKind::Block, _) => "connections from these ports are cut off; new ones get other ports",
+        (BindingKind::Address, _) => "everything that uses the address is cut off until one is leased again",
+        (BindingKind::StaticListen, _) => "nobody reaches the servers until the ports are leased again",
+        (BindingKind::Listen, WithdrawReason::Revoked) => {
+            "nobody reaches the servers, and the ports are not asked for again before they are bound again"
+        }
+        (BindingKind::Listen, _) => {
+            "nobody reaches the servers until the ports are leased again; another host may get them"
         }
     }
 }

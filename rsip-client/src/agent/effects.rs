@@ -1,29 +1,33 @@
 //! What the agent does to the host: everything that has to be undone, in one place.
 //!
-//! [`Effects::sync`] makes the host what the book says: tunnel address, routes, `LOCAL`, the confinement of the kernel's
-//! own port choice, the programs' configuration. It looks at what is there, so that it may be called at any time. What it
-//! changes is in `state.json` before it is changed.
+//! [`Effects::sync`] makes the host what the book says. It looks at what is there, so that it may be called at any time. What
+//! it changes is in `state.json` before it is changed.
+
+mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rsip_ebpf_common::host::{self, FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_PRIVATE_L3, FLAG_TIMEOUT_ALLOW};
-use rsip_proto::host::{BindingKind, HostBinding, SavedState};
+use rsip_ebpf_common::host::{self, FLAG_TIMEOUT_ALLOW};
+use rsip_proto::host::{HostBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
+use rsip_proto::lease::Remote;
 use rsip_proto::wire::TunnelType;
 use rsip_sys::cgroup::Cgroup;
 use rsip_sys::netlink::{Netlink, Prefix};
 use rsip_sys::rundir::RunDirError;
 use rsip_sys::tc::Method;
 
+use self::sync::Synced;
 use super::failure::EffectError;
 use crate::book::Book;
 use crate::hooks::ebpf::{EbpfHooks, address_word};
 use crate::hooks::wait::Way;
 use crate::ports;
 use crate::state::{Registration, State};
+use crate::tunnel::direct::Direct;
 use crate::tunnel::path::{self, Path};
 use crate::tunnel::{Tunnel, local};
 use crate::usage::diag::Snapshot;
@@ -49,8 +53,15 @@ pub struct Effects {
     directory: PathBuf,
     forced: Option<Method>,
     active: bool,
-    /// What [`Effects::sync`] made of the host last: leased address, ports for the kernel's own choice.
-    synced: Option<(Option<Ipv4Addr>, BTreeSet<u16>)>,
+    /// `--private-net`.
+    private_nets: BTreeSet<Prefix>,
+    remote: Remote,
+    /// What the gateway calls local.
+    answer: Vec<(Ipv4Addr, u8)>,
+    /// What of it is believed.
+    direct: Direct,
+    /// What [`Effects::sync`] made of the host last.
+    synced: Option<Synced>,
 }
 
 /// What [`Effects::new`] is made of.
@@ -74,6 +85,8 @@ pub struct Parts {
     pub interface: Option<String>,
     /// `--private-net`.
     pub private_nets: Vec<Prefix>,
+    /// `--remote`: what is leased is used with this peer alone.
+    pub remote: Remote,
     /// The run directory.
     pub directory: PathBuf,
     /// How programs are to be held at interfaces, where it is not left to the kernel.
@@ -98,7 +111,8 @@ impl Effects {
         if parts.allow_on_timeout {
             config.flags |= FLAG_TIMEOUT_ALLOW;
         }
-        let local = parts.private_nets.into_iter().chain([Prefix::host(parts.gateway)]).collect();
+        config.remote_address = parts.remote.address().map_or(0, address_word);
+        config.remote_port = parts.remote.port().map_or(0, u32::from);
         Self {
             netlink: parts.netlink,
             hooks: parts.hooks,
@@ -108,12 +122,16 @@ impl Effects {
             path: parts.path,
             cgroup: parts.cgroup,
             config,
-            fixed: local::Fixed { local, public: None },
+            fixed: local::Fixed::default(),
             gateway: parts.gateway,
             interface: parts.interface,
             directory: parts.directory,
             forced: parts.forced,
             active: false,
+            private_nets: parts.private_nets.into_iter().collect(),
+            remote: parts.remote,
+            answer: Vec::new(),
+            direct: Direct::default(),
             synced: None,
         }
     }
@@ -245,36 +263,6 @@ impl Effects {
             .map_or_else(|| "the root of the cgroup v2 tree".to_owned(), |path| path.display().to_string())
     }
 
-    /// Makes the host what the book says.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses.
-    pub async fn sync(&mut self) -> Result<(), EffectError> {
-        let public = self.book.public();
-        let wanted = Some((public, self.book.block_ports()));
-        // One more listening port changes nothing but the port table.
-        if self.synced == wanted {
-            return Ok(());
-        }
-        self.synced = None;
-        self.fixed.public = public;
-        if let Some(tunnel) = &mut self.tunnel {
-            tunnel.set_public(&self.netlink, public).await?;
-        }
-        self.refresh_local().await?;
-        // Packets have to find the way before a program can choose a port to send them from, and the other way round.
-        if public.is_some() {
-            self.write_config()?;
-            self.confine()?;
-        } else {
-            self.confine()?;
-            self.write_config()?;
-        }
-        self.synced = wanted;
-        Ok(())
-    }
-
     /// Follows the host's addresses and routes, and puts back what somebody else removed.
     ///
     /// # Errors
@@ -303,49 +291,6 @@ impl Effects {
         }
         self.path = found;
         self.write_config()
-    }
-
-    async fn refresh_local(&mut self) -> Result<(), EffectError> {
-        let local = local::gather(&self.netlink, &self.fixed).await?;
-        Ok(self.hooks.set_local(local)?)
-    }
-
-    fn confine(&mut self) -> Result<(), EffectError> {
-        let leased = self.book.block_ports();
-        match (&self.state.sysctls, leased.is_empty()) {
-            (None, true) => {}
-            (None, false) => {
-                let original = ports::current()?;
-                self.state.sysctls = Some(original.clone());
-                self.store()?;
-                ports::apply(&leased, &original)?;
-            }
-            (Some(original), false) => ports::apply(&leased, original)?,
-            (Some(original), true) => {
-                ports::restore(original)?;
-                self.state.sysctls = None;
-                self.store()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_config(&mut self) -> Result<(), EffectError> {
-        let mut config = self.config;
-        config.public_address = self.book.public().map_or(0, address_word);
-        config.tunnel_local = address_word(self.path.source);
-        config.private_ifindex = self.path.interface.index;
-        config.tunnel_ifindex = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.link().index);
-        if self.path.interface.mac.is_none() {
-            config.flags |= FLAG_PRIVATE_L3;
-        }
-        if self.book.bindings().any(|binding| binding.kind == BindingKind::Block) {
-            config.flags |= FLAG_EPHEMERAL;
-        }
-        if self.active {
-            config.flags |= FLAG_ENABLED;
-        }
-        Ok(self.hooks.set_config(&config)?)
     }
 
     /// From now on every bind and connect passes, also those that wait.

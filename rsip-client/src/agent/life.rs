@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use rsip_proto::host::{BindingKind, GatewayState};
+use rsip_proto::host::GatewayState;
 
-use super::{Agent, Stage, failure};
+use super::{Agent, Stage, failure, is_ephemeral};
 use crate::control::Response;
 
 impl Agent {
@@ -14,8 +14,8 @@ impl Agent {
         let now = Instant::now();
         let view = self.host.view(now);
         let registered = view.gateway == GatewayState::Registered;
-        let has_block = self.settings.block == 0 || !self.effects.book.block_ports().is_empty();
-        if registered && has_block && self.effects.is_active() {
+        let has_ephemeral = !self.settings.wants_ephemeral() || self.effects.book.has_ephemeral();
+        if registered && has_ephemeral && self.effects.is_active() {
             self.stage = Stage::Running;
             self.announce(&view);
             for port in self.listeners.begin(&self.settings.listen) {
@@ -27,10 +27,10 @@ impl Agent {
             && let Some(error) = view
                 .pending
                 .iter()
-                .find(|pending| pending.kind == BindingKind::Block && pending.retry_in.is_some())
+                .find(|pending| is_ephemeral(pending.kind) && pending.retry_in.is_some())
                 .and_then(|pending| pending.refused)
         {
-            self.trouble.no_block(error);
+            self.trouble.no_lease(self.settings.method, error);
         }
         let Some(until) = until else { return };
         if self.trouble.is_final() || now >= until {

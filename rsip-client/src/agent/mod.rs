@@ -19,6 +19,7 @@
 //! 6. time: what is due now is not late a moment later.
 
 mod commands;
+mod complaints;
 pub mod effects;
 pub mod failure;
 mod life;
@@ -34,12 +35,14 @@ use self::failure::failure;
 use std::time::{Duration, Instant};
 
 use rsip_ebpf_common::host::{EVENT_CONTINUE, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, Event};
-use rsip_proto::host::{BindingKind, Host, HostTransport};
+use rsip_proto::host::{BindingKind, Host, HostTransport, Method};
+use rsip_proto::lease::Remote;
 use rsip_sys::control::{Call, Reply};
 use rsip_sys::netlink::Watch;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
+use self::complaints::Complaints;
 use self::effects::Effects;
 use self::listeners::Listeners;
 use self::trouble::Trouble;
@@ -61,6 +64,12 @@ pub struct Settings {
     pub gateway: std::net::SocketAddrV4,
     /// What carries RSIP.
     pub transport: HostTransport,
+    /// A whole address, or ports of one.
+    pub method: Method,
+    /// The only peer that what is leased is used with.
+    pub remote: Remote,
+    /// What the gateway calls local is reached without the tunnel.
+    pub query: bool,
     /// Ports in a block; 0: none.
     pub block: u8,
     /// Ports that are leased at start and kept.
@@ -71,6 +80,13 @@ pub struct Settings {
     pub bind_timeout: Duration,
     /// The first registration fails after this; `None`: never.
     pub start_timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// Whether programs are to connect without a port by number.
+    const fn wants_ephemeral(&self) -> bool {
+        self.block > 0 || matches!(self.method, Method::RsaIp)
+    }
 }
 
 /// How far the agent is.
@@ -119,6 +135,7 @@ pub struct Agent {
     unreachable_told: bool,
     /// The registration is left as it is, for the next start.
     abandoned: bool,
+    complaints: Complaints,
     done: bool,
 }
 
@@ -229,6 +246,7 @@ impl Agent {
             TransportEvent::Message(message) => {
                 tracing::trace!(?message, "from the gateway");
                 self.trouble.heard(&message.body);
+                self.complaints.heard(&message, now);
                 self.host.handle_message(message, now);
             }
             TransportEvent::Garbage(error) => {
@@ -254,7 +272,7 @@ impl Agent {
                 // Without a block the state machine asks for one by itself, with pauses; a second one would not help
                 // somebody who cannot have the first.
                 tracing::info!(command = %command(event), pid = event.tgid, "refused: no ephemeral port is leased");
-                if self.settings.block > 0 && !self.has_or_awaits_block(now) {
+                if self.settings.wants_ephemeral() && !self.has_or_awaits_block(now) {
                     self.host.want_block(now);
                 }
             }
@@ -265,8 +283,8 @@ impl Agent {
 
     fn has_or_awaits_block(&self, now: Instant) -> bool {
         let view = self.host.view(now);
-        view.bindings.iter().any(|view| view.binding.kind == BindingKind::Block)
-            || view.pending.iter().any(|view| view.kind == BindingKind::Block)
+        view.bindings.iter().any(|view| is_ephemeral(view.binding.kind))
+            || view.pending.iter().any(|view| is_ephemeral(view.kind))
     }
 
     fn handle_call(&mut self, call: Call<Request, Response>, now: Instant) {
@@ -307,6 +325,11 @@ impl Agent {
         });
         Response::Ports(answers.collect())
     }
+}
+
+/// What programs connect with when they name no port.
+const fn is_ephemeral(kind: BindingKind) -> bool {
+    matches!(kind, BindingKind::Block | BindingKind::Address)
 }
 
 /// An error with its causes, on one line.

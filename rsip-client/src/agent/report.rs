@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rsip_ebpf_common::host::Counter as Counted;
 use rsip_proto::host::{BindingKind, BindingState, BindingView, GatewayState, HostTransport, HostView};
+use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
 
 use super::Agent;
@@ -16,7 +17,7 @@ use crate::status::{
 };
 
 /// Counters by name, in the order of the programs.
-const COUNTERS: [(&str, Counted); 12] = [
+const COUNTERS: [(&str, Counted); 15] = [
     ("bind_granted", Counted::BindGranted),
     ("bind_denied", Counted::BindDenied),
     ("bind_timeout", Counted::BindTimeout),
@@ -29,6 +30,9 @@ const COUNTERS: [(&str, Counted); 12] = [
     ("tunnel_dropped", Counted::TunnelDropped),
     ("tunnel_bad_source", Counted::TunnelBadSource),
     ("count_lost", Counted::CountLost),
+    ("remote_refused", Counted::RemoteRefused),
+    ("tunnel_bad_remote", Counted::TunnelBadRemote),
+    ("arp_silenced", Counted::ArpSilenced),
 ];
 
 impl Agent {
@@ -82,6 +86,7 @@ impl Agent {
                 interface: effects.path.interface.name.clone(),
                 attachment: tunnel.method().to_string(),
             }),
+            direct: effects.networks(),
             ephemeral: ephemeral(effects.state.sysctls.is_some()),
             counters: COUNTERS
                 .iter()
@@ -115,11 +120,21 @@ impl Agent {
             transport: transport_name(self.settings.transport).to_owned(),
             tunnels: view.tunnel_types.iter().map(ToString::to_string).collect(),
             flow_policy: view.flow_policy.map(flow_policy),
+            method: self.settings.method.to_string(),
+            remote: (self.settings.remote != Remote::Any).then(|| self.settings.remote.to_string()),
+            complaints: view
+                .complaints
+                .iter()
+                .map(|(error, number)| Counter { name: error.to_string(), value: *number })
+                .collect(),
         }
     }
 
     fn lease(&self, view: &BindingView, sockets: &BTreeMap<u16, usize>) -> Lease {
         let binding = &view.binding;
+        if binding.leased == Leased::Address {
+            return Self::whole(view, sockets);
+        }
         let uses: Vec<usize> = binding
             .leased
             .iter()
@@ -130,43 +145,54 @@ impl Agent {
                 seen.max(usize::try_from(counted).unwrap_or(usize::MAX))
             })
             .collect();
-        Lease {
-            address: binding.address,
-            ports: binding.leased.to_string(),
-            count: uses.len(),
-            bind_id: binding.bind_id.0,
-            lease: view.lease_time.as_secs(),
-            remaining: seconds_left(view.lease_left),
-            kind: kind(binding.kind).to_owned(),
-            state: match view.state {
-                BindingState::Resumed => "being confirmed",
-                BindingState::Installing => "being set up",
-                BindingState::InUse => "in use",
-                BindingState::Renewing => "being renewed",
-                BindingState::Releasing => "releasing",
-            }
-            .to_owned(),
-            ports_used: uses.iter().filter(|sockets| **sockets > 0).count(),
-            sockets: uses.iter().sum(),
-        }
+        let used = uses.iter().filter(|sockets| **sockets > 0).count();
+        describe_lease(view, uses.len(), used, uses.iter().sum())
+    }
+
+    /// Ports of a whole address are too many to ask for one by one: the kernel's tables say which are used.
+    fn whole(view: &BindingView, sockets: &BTreeMap<u16, usize>) -> Lease {
+        describe_lease(view, usize::from(u16::MAX), sockets.len(), sockets.values().sum())
     }
 
     /// The one line that says that the host is ready.
     pub(super) fn announce(&self, view: &HostView) {
         let client_id = view.client_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let leased: Vec<String> = self
-            .effects
-            .book
-            .bindings()
-            .filter(|binding| binding.kind == BindingKind::Block)
-            .map(|binding| format!("{} ports {}", binding.address, binding.leased))
-            .collect();
-        let leased = if leased.is_empty() { "no ephemeral ports".to_owned() } else { leased.join(", ") };
+        let book = &self.effects.book;
+        let leased = match book.public() {
+            Some(address) if book.is_whole() => format!("{address} whole"),
+            Some(address) if book.has_ephemeral() => {
+                format!("{address} ports {}", ports::as_text(&book.block_ports()))
+            }
+            _ => "no ephemeral ports".to_owned(),
+        };
         crate::calls::say(&format!(
             "rsip-client: up: registered as client {client_id} at {}, leased {leased}, waiting by {}",
             self.settings.gateway,
             self.effects.hooks.waiting_way().way,
         ));
+    }
+}
+
+fn describe_lease(view: &BindingView, count: usize, ports_used: usize, sockets: usize) -> Lease {
+    let binding = &view.binding;
+    Lease {
+        address: binding.address,
+        ports: binding.leased.to_string(),
+        count,
+        bind_id: binding.bind_id.0,
+        lease: view.lease_time.as_secs(),
+        remaining: seconds_left(view.lease_left),
+        kind: kind(binding.kind).to_owned(),
+        state: match view.state {
+            BindingState::Resumed => "being confirmed",
+            BindingState::Installing => "being set up",
+            BindingState::InUse => "in use",
+            BindingState::Renewing => "being renewed",
+            BindingState::Releasing => "releasing",
+        }
+        .to_owned(),
+        ports_used,
+        sockets,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rsip_proto::host::{Host, HostConfig, SavedState};
+use rsip_proto::lease::Remote;
 use rsip_sys::caps::{self, CapabilityError, Need};
 use rsip_sys::cgroup::{self, Cgroup, CgroupError};
 use rsip_sys::exit::{ExitCode, Failure};
@@ -19,6 +20,7 @@ use rsip_sys::{control, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::complaints::Complaints;
 use super::effects::{Effects, Parts};
 use super::failure::{self, EffectError};
 use super::listeners::Listeners;
@@ -30,7 +32,7 @@ use crate::book::Book;
 use crate::cli::{OnTimeout, Up};
 use crate::hooks::ebpf::EbpfHooks;
 use crate::recovery;
-use crate::state::State;
+use crate::state::{State, Terms};
 use crate::tunnel::path::{self, Path, PathError};
 use crate::tunnel::{self, TunnelError};
 use crate::usage::Usage;
@@ -109,21 +111,24 @@ pub(crate) async fn serve(
     tracing::info!(way = %waiting.way, why = waiting.why, "binds wait");
 
     let transport = transport_name(arguments.transport.into()).to_owned();
+    let fresh = Terms { transport: transport.clone(), ..Terms::default() };
     let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
     let resumed = previous.is_some();
     let mut state = previous.unwrap_or_else(|| {
-        let mut state = State::new(netns_cookie, gateway, transport.clone());
+        let mut state = State::new(netns_cookie, gateway, fresh);
         state.served_before = served.servers(Ipv4Addr::UNSPECIFIED).collect();
         state.served_before.sort_unstable();
         state.served_before.dedup();
         state
     });
-    if state.transport != transport {
-        // A registration keeps its transport for life (RFC 3103 section 5): this will be another one.
-        state.registration = crate::state::Registration::default();
-        state.transport = transport;
-    }
     let settings = settings(arguments, gateway, patience);
+    let terms = Terms { transport, method: settings.method.to_string(), remote: settings.remote.to_string() };
+    if state.terms != terms {
+        // A registration keeps its transport for life (RFC 3103 section 5), and its bindings what they were asked for: this
+        // will be another one.
+        state.registration = crate::state::Registration::default();
+        state.terms = terms;
+    }
     let now = Instant::now();
     let saved = SavedState::from(&state.registration);
     let host = if resumed {
@@ -149,6 +154,7 @@ pub(crate) async fn serve(
             gateway: *gateway.ip(),
             interface: arguments.interface.clone(),
             private_nets: arguments.private_net.clone(),
+            remote: settings.remote,
             directory,
             forced,
             bind_timeout: settings.bind_timeout,
@@ -170,6 +176,7 @@ pub(crate) async fn serve(
         network_changed: None,
         resumed,
         unreachable_told: false,
+        complaints: Complaints::default(),
         abandoned: false,
         done: false,
     };
@@ -339,6 +346,9 @@ fn settings(arguments: &Up, gateway: SocketAddrV4, patience: Option<Duration>) -
     Settings {
         gateway,
         transport: arguments.transport.into(),
+        method: arguments.method.into(),
+        remote: arguments.remote.unwrap_or(Remote::Any),
+        query: !arguments.no_query,
         block: arguments.block,
         listen: arguments.listen.clone(),
         allow_on_timeout: arguments.on_timeout == OnTimeout::Allow,
@@ -351,6 +361,8 @@ fn host_config(arguments: &Up) -> HostConfig {
     let defaults = HostConfig::default();
     HostConfig {
         transport: arguments.transport.into(),
+        method: arguments.method.into(),
+        remote: arguments.remote.unwrap_or(Remote::Any),
         block_size: arguments.block,
         lease_wish: arguments.lease.map(|seconds| Duration::from_secs(seconds.into())),
         // The program must hear the reason, not the end of its patience.

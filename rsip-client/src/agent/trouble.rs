@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use rsip_proto::host::Mismatch;
+use rsip_proto::host::{Method, Mismatch};
 use rsip_proto::wire::{Body, ErrorCode, ParseError};
 use rsip_sys::exit::{ExitCode, Failure};
 
@@ -28,8 +28,8 @@ enum Found {
     Refused(ErrorCode),
     /// What the gateway demands or offers does not fit how this host was started.
     Unsuitable(Mismatch),
-    /// The gateway registers this host, and gives it no ports.
-    NoBlock(ErrorCode),
+    /// The gateway registers this host, and gives it no ports, or no address.
+    NoLease(Method, ErrorCode),
 }
 
 impl Trouble {
@@ -82,8 +82,8 @@ impl Trouble {
         self.found = Some(Found::Unsuitable(mismatch));
     }
 
-    pub(super) fn no_block(&mut self, error: ErrorCode) {
-        self.found = Some(Found::NoBlock(error));
+    pub(super) fn no_lease(&mut self, method: Method, error: ErrorCode) {
+        self.found = Some(Found::NoLease(method, error));
     }
 
     pub(super) fn clear(&mut self) {
@@ -94,7 +94,7 @@ impl Trouble {
     fn has_spoken(&self) -> bool {
         matches!(
             self.found,
-            Some(Found::Refused(_) | Found::Unsuitable(_) | Found::NoBlock(_) | Found::NotRsip(_))
+            Some(Found::Refused(_) | Found::Unsuitable(_) | Found::NoLease(..) | Found::NotRsip(_))
         )
     }
 
@@ -102,7 +102,7 @@ impl Trouble {
     pub(super) const fn is_final(&self) -> bool {
         matches!(
             self.found,
-            Some(Found::Refused(_) | Found::Unsuitable(_) | Found::NoBlock(_) | Found::NotRsip(_))
+            Some(Found::Refused(_) | Found::Unsuitable(_) | Found::NoLease(..) | Found::NotRsip(_))
         )
     }
 
@@ -135,19 +135,35 @@ impl Trouble {
                 .hint("see the gateway's log; MAX_CLIENTS and its access rules decide"),
             Some(Found::Unsuitable(mismatch)) => {
                 let hint = match mismatch {
-                    Mismatch::Method(_) => "ask for the other method, or see RSA_POOL at the gateway",
+                    Mismatch::Method(Method::RsaIp) => {
+                        "ask for ports with --method rsap-ip, or see RSA_POOL at the gateway"
+                    }
+                    Mismatch::Method(Method::RsapIp) => "ask for a whole address with --method rsa-ip",
                     Mismatch::LocalMicro => {
-                        "ask for ports instead of a whole address, or see FLOW_POLICY at the gateway"
+                        "ask for ports with --method rsap-ip, or see FLOW_POLICY at the gateway"
                     }
                     Mismatch::Tunnel => "see TUNNEL at the gateway: this host has IP-IP",
-                    Mismatch::RemoteAddress => "name it with --remote ADDRESS",
-                    Mismatch::RemotePort => "name them with --remote ADDRESS:PORT",
+                    Mismatch::RemoteAddress => "name it with --remote ADDR",
+                    Mismatch::RemotePort => "name them with --remote ADDR:PORT",
                 };
                 Failure::new(ExitCode::Refused, what).why(mismatch.to_string()).hint(hint)
             }
-            Some(Found::NoBlock(error)) => Failure::new(ExitCode::Refused, what)
-                .why(format!("leases no ephemeral ports: {error}"))
-                .hint("ask for fewer with --block, or widen PORT_RANGE at the gateway"),
+            Some(Found::NoLease(method, error)) => {
+                let (noun, hint) = match (method, error) {
+                    (_, ErrorCode::RemoteAddrUnallowed | ErrorCode::RemoteAddrportUnallowed) => (
+                        "address for this peer",
+                        "name another one with --remote; REMOTE_DENY at the gateway decides",
+                    ),
+                    (Method::RsaIp, _) => (
+                        "whole address",
+                        "see RSA_POOL at the gateway, or ask for ports with --method rsap-ip",
+                    ),
+                    (Method::RsapIp, _) => {
+                        ("ephemeral ports", "ask for fewer with --block, or widen PORT_RANGE at the gateway")
+                    }
+                };
+                Failure::new(ExitCode::Refused, what).why(format!("leases no {noun}: {error}")).hint(hint)
+            }
         }
         .into()
     }
@@ -212,9 +228,37 @@ mod tests {
     #[test]
     fn a_gateway_without_ports_is_named_with_its_reason() {
         let mut trouble = Trouble::default();
-        trouble.no_block(ErrorCode::LocalAddrportUnavailable);
+        trouble.no_lease(Method::RsapIp, ErrorCode::LocalAddrportUnavailable);
         let (code, line) = said(&trouble);
         assert_eq!(code, ExitCode::Refused);
         assert!(line.contains("309 LOCAL_ADDRPORT_UNAVAILABLE") && line.contains("--block"), "{line}");
+    }
+
+    #[test]
+    fn what_does_not_fit_says_which_option_to_add() {
+        for (mismatch, option) in [
+            (Mismatch::RemoteAddress, "--remote ADDR"),
+            (Mismatch::RemotePort, "--remote ADDR:PORT"),
+            (Mismatch::Method(Method::RsaIp), "--method rsap-ip"),
+            (Mismatch::Method(Method::RsapIp), "--method rsa-ip"),
+            (Mismatch::LocalMicro, "--method rsap-ip"),
+        ] {
+            let mut trouble = Trouble::default();
+            trouble.unsuitable(mismatch);
+            let (code, line) = said(&trouble);
+            assert!(trouble.is_final() && code == ExitCode::Refused, "{mismatch}");
+            assert!(line.contains(option), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_without_a_whole_address_is_named_with_its_reason() {
+        let mut trouble = Trouble::default();
+        trouble.no_lease(Method::RsaIp, ErrorCode::LocalAddrUnavailable);
+        let (code, line) = said(&trouble);
+        assert_eq!(code, ExitCode::Refused);
+        assert!(line.contains("308 LOCAL_ADDR_UNAVAILABLE") && line.contains("RSA_POOL"), "{line}");
+        trouble.no_lease(Method::RsapIp, ErrorCode::RemoteAddrUnallowed);
+        assert!(said(&trouble).1.contains("--remote"), "{}", said(&trouble).1);
     }
 }

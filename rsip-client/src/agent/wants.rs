@@ -97,7 +97,7 @@ impl Agent {
 
     fn refuse(&mut self, port: u16, reason: DenyReason, now: Instant) {
         let no_answer = matches!(reason, DenyReason::Unreachable | DenyReason::Timeout);
-        let outcome = if self.effects.book.holder(port).is_some() {
+        let outcome = if self.effects.book.holds(port) {
             // Held for somebody else here, and what was refused is a thing of the moment.
             self.effects.book.open(&mut self.effects.hooks, [port])
         } else if no_answer && self.settings.allow_on_timeout {
@@ -133,12 +133,6 @@ impl Agent {
         }
     }
 
-    /// Whether any socket uses a port, by either witness.
-    pub(super) fn is_used(&self, port: u16) -> bool {
-        self.effects.hooks.uses(port).is_ok_and(|uses| uses > 0)
-            || self.effects.sockets().is_some_and(|sockets| sockets.contains_key(&port))
-    }
-
     /// What no event told: waiting programs whose event was lost; ports that passed for a while; ports that programs
     /// serve without a lease.
     pub(super) fn look_for_the_untold(&mut self, now: Instant) {
@@ -168,7 +162,7 @@ impl Agent {
         }
         let served = self.served_ports();
         for port in due {
-            if served.contains(&port) && self.effects.book.holder(port).is_none() {
+            if served.contains(&port) && !self.effects.book.holds(port) {
                 self.wants.sought.insert(port, now + SEEK_INTERVAL);
                 self.want(port, now);
             } else {
@@ -179,6 +173,9 @@ impl Agent {
 
     /// After a crash: programs went on, and some may have bound ports while nobody looked.
     pub(super) fn adopt(&mut self, now: Instant) {
+        if self.effects.book.is_whole() {
+            return;
+        }
         let before = &self.effects.state.served_before;
         let view = self.host.view(now);
         let resumed: BTreeSet<u16> =

@@ -10,6 +10,7 @@
 //! is removed by [`remove_leftovers`], and nothing that is not ours is touched.
 
 pub mod device;
+pub mod direct;
 pub mod local;
 pub mod path;
 pub mod routing;
@@ -18,11 +19,12 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use rsip_ebpf_common::host::programs;
-use rsip_sys::netlink::{InterfaceAddress, Link, Netlink, NetlinkError};
+use rsip_sys::netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 
 use self::device::{Device, DeviceError};
 use self::path::Path;
+use self::routing::{Hop, Plan};
 use crate::hooks::ebpf::EbpfHooks;
 
 /// What an outer IPv4 header takes of each packet.
@@ -51,6 +53,8 @@ pub struct Tunnel {
     outward: Attachment,
     inward: Attachment,
     endpoints: BTreeSet<Ipv4Addr>,
+    hop: Hop,
+    direct: BTreeSet<Prefix>,
     public: Option<Ipv4Addr>,
 }
 
@@ -76,7 +80,15 @@ impl Tunnel {
                 return Err(error.into());
             }
         };
-        Ok(Self { device, outward, inward, endpoints: [endpoint].into(), public: None })
+        Ok(Self {
+            device,
+            outward,
+            inward,
+            endpoints: [endpoint].into(),
+            hop: hop(path),
+            direct: BTreeSet::new(),
+            public: None,
+        })
     }
 
     /// The device.
@@ -94,7 +106,7 @@ impl Tunnel {
         self.public
     }
 
-    /// Gives the tunnel its address, with route and rules; or takes them away.
+    /// Gives the tunnel its address, with route and rules; or takes them away. Networks in `direct` are left out of it.
     ///
     /// # Errors
     ///
@@ -103,7 +115,9 @@ impl Tunnel {
         &mut self,
         netlink: &Netlink,
         public: Option<Ipv4Addr>,
+        direct: BTreeSet<Prefix>,
     ) -> Result<(), TunnelError> {
+        self.direct = direct;
         if let Some(old) = self.public.filter(|old| Some(*old) != public) {
             routing::remove(netlink).await?;
             let outcome = netlink.delete_address(self.address(old)).await;
@@ -132,7 +146,8 @@ impl Tunnel {
             let inward = hooks.attach_inward(netlink, &path.interface, forced).await?;
             std::mem::replace(&mut self.inward, inward).detach(netlink).await?;
         }
-        Ok(())
+        self.hop = hop(path);
+        self.repair(netlink).await
     }
 
     /// Puts back what somebody else removed.
@@ -147,7 +162,14 @@ impl Tunnel {
             let outcome = netlink.add_address(address).await;
             outcome.or_else(|e| if e.is_exists() { Ok(()) } else { Err(e) })?;
         }
-        Ok(routing::apply(netlink, self.device.link.index, &self.endpoints, public).await?)
+        let plan = Plan {
+            device: self.device.link.index,
+            endpoints: self.endpoints.clone(),
+            public,
+            direct: self.direct.clone(),
+            hop: self.hop,
+        };
+        Ok(routing::apply(netlink, &plan).await?)
     }
 
     /// Removes everything. Goes on after an error.
@@ -167,6 +189,10 @@ impl Tunnel {
     const fn address(&self, public: Ipv4Addr) -> InterfaceAddress {
         InterfaceAddress { index: self.device.link.index, address: public, prefix_length: 32 }
     }
+}
+
+const fn hop(path: &Path) -> Hop {
+    Hop { interface: path.interface.index, router: path.next_hop, source: path.source }
 }
 
 /// What an inner packet may have.

@@ -13,6 +13,8 @@ pub struct Path {
     pub interface: Link,
     /// The host's private address: the tunnel's near end.
     pub source: Ipv4Addr,
+    /// Who takes packets that are to go the way of the gateway: the gateway itself, or the first router towards it.
+    pub next_hop: Ipv4Addr,
 }
 
 /// Why there is no way to the gateway.
@@ -84,6 +86,6 @@ pub async fn find(netlink: &Netlink, gateway: Ipv4Addr, interface: Option<&str>)
         Some(named) if named.index != found.index => {
             Err(PathError::OtherInterface { gateway, found: found.name, wanted: named.name })
         }
-        _ => Ok(Path { interface: found, source }),
+        _ => Ok(Path { interface: found, source, next_hop: route.gateway.unwrap_or(gateway) }),
     }
 }

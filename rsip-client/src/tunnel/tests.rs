@@ -52,13 +52,30 @@ fn default_route(interface: u32) -> Route {
     }
 }
 
+/// What to route how with one leased address and nothing direct.
+async fn plan(netlink: &Netlink, device: u32, public: Ipv4Addr) -> Plan {
+    let interface = netlink.link("lan").await.expect("there").index;
+    Plan {
+        device,
+        endpoints: [GATEWAY].into(),
+        public,
+        direct: BTreeSet::new(),
+        hop: Hop { interface, router: GATEWAY, source: HOST },
+    }
+}
+
 /// Everything that must be as before.
-async fn picture(netlink: &Netlink) -> (Vec<Link>, Vec<InterfaceAddress>, Vec<Route>, Vec<Route>, Vec<Rule>) {
+async fn picture(
+    netlink: &Netlink,
+) -> (Vec<Link>, Vec<InterfaceAddress>, Vec<Route>, [Vec<Route>; 2], Vec<Rule>) {
     (
         netlink.links().await.expect("a list"),
         netlink.addresses().await.expect("a list"),
         netlink.routes(MAIN_TABLE).await.expect("a list"),
-        netlink.routes(routing::TABLE).await.expect("a list"),
+        [
+            netlink.routes(routing::TABLE).await.expect("a list"),
+            netlink.routes(routing::DIRECT_TABLE).await.expect("a list"),
+        ],
         netlink.rules().await.expect("a list"),
     )
 }
@@ -73,7 +90,7 @@ fn unbound_traffic_to_the_public_realm_enters_the_tunnel_and_nothing_else_does()
         let (tunnel, lan) = (device.link.index, netlink.link("lan").await.expect("there").index);
         let address = InterfaceAddress { index: tunnel, address: PUBLIC, prefix_length: 32 };
         netlink.add_address(address).await.expect("new");
-        routing::apply(&netlink, tunnel, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        routing::apply(&netlink, &plan(&netlink, tunnel, PUBLIC).await).await.expect("allowed");
 
         let route = netlink.route_to(PEER).await.expect("there is a way");
         assert_eq!((route.interface, route.source), (Some(tunnel), Some(PUBLIC)));
@@ -83,9 +100,68 @@ fn unbound_traffic_to_the_public_realm_enters_the_tunnel_and_nothing_else_does()
         }
 
         let with = picture(&netlink).await;
-        routing::apply(&netlink, tunnel, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        routing::apply(&netlink, &plan(&netlink, tunnel, PUBLIC).await).await.expect("allowed");
         assert_eq!(picture(&netlink).await, with, "a second time changes nothing");
 
+        routing::remove(&netlink).await.expect("allowed");
+        drop(device);
+        assert_eq!(picture(&netlink).await, before);
+    });
+}
+
+#[test]
+fn a_network_called_local_is_reached_without_the_tunnel_with_or_without_a_default_route() {
+    on_private_host(async |netlink| {
+        let far: Prefix = "10.88.0.0/24".parse().expect("valid");
+        let inside = Ipv4Addr::new(10, 88, 0, 5);
+        let before = picture(&netlink).await;
+        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        let (tunnel, lan) = (device.link.index, netlink.link("lan").await.expect("there").index);
+        let address = InterfaceAddress { index: tunnel, address: PUBLIC, prefix_length: 32 };
+        netlink.add_address(address).await.expect("new");
+        let without = plan(&netlink, tunnel, PUBLIC).await;
+        let with = Plan { direct: [far].into(), ..without.clone() };
+        let way = async |to| {
+            let route = netlink.route_to(to).await.expect("there is a way");
+            (route.interface, route.source)
+        };
+        let (direct, tunnelled) = ((Some(lan), Some(HOST)), (Some(tunnel), Some(PUBLIC)));
+
+        routing::apply(&netlink, &without).await.expect("allowed");
+        assert_eq!((way(inside).await, way(PEER).await), (tunnelled, tunnelled));
+        routing::apply(&netlink, &with).await.expect("allowed");
+        assert_eq!((way(inside).await, way(PEER).await), (direct, tunnelled));
+        assert!(
+            netlink.routes(routing::DIRECT_TABLE).await.expect("a list").is_empty(),
+            "main knows the way"
+        );
+
+        netlink.delete_route(default_route(lan)).await.expect("there");
+        assert_eq!(way(inside).await, tunnelled, "the main table knows no way any more");
+        routing::apply(&netlink, &with).await.expect("allowed");
+        assert_eq!((way(inside).await, way(PEER).await), (direct, tunnelled));
+        let stable = picture(&netlink).await;
+        routing::apply(&netlink, &with).await.expect("allowed");
+        assert_eq!(picture(&netlink).await, stable, "a second time changes nothing");
+        // Also once the socket has its private address; what the leased address sends takes the tunnel all the same.
+        let from = |source: &str| {
+            let arguments = ["route", "get", "10.88.0.5", "from", source];
+            let output =
+                std::process::Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+            String::from_utf8(output.stdout).expect("text")
+        };
+        assert!(from("10.0.0.2").contains("via 10.0.0.1 dev lan"), "{}", from("10.0.0.2"));
+        assert!(from("203.0.113.9").contains("dev rsip"), "{}", from("203.0.113.9"));
+
+        netlink.add_route(default_route(lan)).await.expect("new");
+        routing::apply(&netlink, &with).await.expect("allowed");
+        assert!(
+            netlink.routes(routing::DIRECT_TABLE).await.expect("a list").is_empty(),
+            "not needed any more"
+        );
+        routing::apply(&netlink, &without).await.expect("allowed");
+        assert_eq!(way(inside).await, tunnelled);
+        routing::apply(&netlink, &with).await.expect("allowed");
         routing::remove(&netlink).await.expect("allowed");
         drop(device);
         assert_eq!(picture(&netlink).await, before);
@@ -111,15 +187,15 @@ fn what_others_removed_comes_back_and_what_others_made_stays() {
             let address = InterfaceAddress { index, address: public, prefix_length: 32 };
             netlink.add_address(address).await.expect("new");
         }
-        routing::apply(&netlink, index, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        routing::apply(&netlink, &plan(&netlink, index, PUBLIC).await).await.expect("allowed");
         let with = picture(&netlink).await;
         let ours = with.4.iter().find(|rule| rule.priority == 4555).expect("ours");
         netlink.delete_rule(*ours).await.expect("there");
-        routing::apply(&netlink, index, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        routing::apply(&netlink, &plan(&netlink, index, PUBLIC).await).await.expect("allowed");
         let again = picture(&netlink).await;
         assert_eq!(with, again);
         // Another address: the old one's rules go.
-        routing::apply(&netlink, index, &[GATEWAY].into(), OTHER_PUBLIC).await.expect("allowed");
+        routing::apply(&netlink, &plan(&netlink, index, OTHER_PUBLIC).await).await.expect("allowed");
         let rules = netlink.rules().await.expect("a list");
         assert!(!rules.iter().any(|rule| rule.source == Some(Prefix::host(PUBLIC))), "{rules:?}");
         routing::remove(&netlink).await.expect("allowed");
@@ -133,12 +209,12 @@ fn a_dead_agents_rules_are_removed() {
     on_private_host(async |netlink| {
         let before = picture(&netlink).await;
         let device = Device::create(&netlink, 1480).await.expect("tun is there");
-        routing::apply(&netlink, device.link.index, &[GATEWAY].into(), PUBLIC)
+        routing::apply(&netlink, &plan(&netlink, device.link.index, PUBLIC).await)
             .await
             .expect_err("a source that is not ours yet");
         let address = InterfaceAddress { index: device.link.index, address: PUBLIC, prefix_length: 32 };
         netlink.add_address(address).await.expect("new");
-        routing::apply(&netlink, device.link.index, &[GATEWAY].into(), PUBLIC).await.expect("allowed");
+        routing::apply(&netlink, &plan(&netlink, device.link.index, PUBLIC).await).await.expect("allowed");
         // The kernel closes the descriptors of a dead process.
         drop(device);
         assert_ne!(picture(&netlink).await, before);
@@ -196,7 +272,7 @@ async fn tunnel(netlink: &Netlink, method: Method) -> Tunnel {
     let path = path::find(netlink, GATEWAY, None).await.expect("on the link");
     let mut tunnel =
         Tunnel::create(netlink, &mut hooks, &path, GATEWAY, Some(method)).await.expect("allowed");
-    tunnel.set_public(netlink, Some(PUBLIC)).await.expect("allowed");
+    tunnel.set_public(netlink, Some(PUBLIC), BTreeSet::new()).await.expect("allowed");
     tunnel
 }
 
@@ -251,7 +327,7 @@ fn follows_a_private_interface_that_is_made_anew() {
         let mut hooks = EbpfHooks::load(Wish::Poll).expect("the object is built");
         let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
         let mut tunnel = Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, None).await.expect("allowed");
-        tunnel.set_public(&netlink, Some(PUBLIC)).await.expect("allowed");
+        tunnel.set_public(&netlink, Some(PUBLIC), BTreeSet::new()).await.expect("allowed");
         netlink.delete_link(path.interface.index).await.expect("there");
         // Our own rules lead everything that has no other way into the tunnel: that is no way to the gateway.
         let error = path::find(&netlink, GATEWAY, None).await.expect_err("no way");
