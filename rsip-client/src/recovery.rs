@@ -54,7 +54,7 @@ pub async fn undo(state: &State, netlink: &Netlink, directory: &Path) -> anyhow:
         .await
         .map_err(|error| failure(EffectError::Tunnel(error)))?;
     if let Some(client_id) = state.registration.client_id() {
-        let kind = if state.terms.transport == "udp" { HostTransport::Udp } else { HostTransport::Tcp };
+        let kind = if state.transport == "udp" { HostTransport::Udp } else { HostTransport::Tcp };
         if !leave(kind, state.gateway, client_id).await {
             tracing::warn!(gateway = %state.gateway, "did not confirm the farewell; its leases end by themselves");
         }

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
-use rsip_proto::host::{BindingKind, HostBinding, SavedBinding, SavedState};
+use rsip_proto::host::{BindingKind, HostBinding, Method, SavedBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, Ports, RemotePolicy, TunnelType};
@@ -20,7 +20,7 @@ use crate::ports::SavedSysctls;
 /// The file's name.
 pub const FILE: &str = "state.json";
 /// Changes with every change of meaning; another version's file is not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 1;
 
 /// The file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,10 @@ pub struct State {
     pub netns_cookie: u64,
     /// Gateway that the host is registered at.
     pub gateway: SocketAddrV4,
-    /// What the registration was made with.
+    /// "tcp" or "udp".
+    pub transport: String,
+    /// What else is settled for the life of the registration.
+    #[serde(default)]
     pub terms: Terms,
     /// The registration and its bindings.
     pub registration: Registration,
@@ -43,16 +46,20 @@ pub struct State {
     pub served_before: Vec<u16>,
 }
 
-/// What is settled for the life of a registration; another one of any of them needs another registration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a registration's bindings were asked for; another one needs another registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
-    /// "tcp" or "udp".
-    pub transport: String,
     /// "RSA-IP" or "RSAP-IP".
     pub method: String,
-    /// The only peer that the leases are for, "any", "ADDR" or "ADDR:PORT".
+    /// The only peer that the leases are for: "any", "ADDR" or "ADDR:PORT".
     pub remote: String,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { method: Method::RsapIp.to_string(), remote: Remote::Any.to_string() }
+    }
 }
 
 /// [`SavedState`] in a form that can be written.
@@ -130,12 +137,13 @@ pub enum StateError {
 
 impl State {
     /// Nothing is registered and nothing is changed.
-    pub fn new(netns_cookie: u64, gateway: SocketAddrV4, terms: Terms) -> Self {
+    pub fn new(netns_cookie: u64, gateway: SocketAddrV4, transport: String) -> Self {
         Self {
             version: VERSION,
             netns_cookie,
             gateway,
-            terms,
+            transport,
+            terms: Terms::default(),
             registration: Registration::default(),
             sysctls: None,
             private_interface: None,
@@ -308,12 +316,8 @@ mod tests {
 
     fn example() -> State {
         let gateway = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4555);
-        let terms = Terms {
-            transport: "tcp".to_owned(),
-            method: "RSAP-IP".to_owned(),
-            remote: "198.51.100.7:443".to_owned(),
-        };
-        let mut state = State::new(7, gateway, terms);
+        let mut state = State::new(7, gateway, "tcp".to_owned());
+        state.terms = Terms { method: "RSA-IP".to_owned(), remote: "198.51.100.7:443".to_owned() };
         state.sysctls = Some(SavedSysctls { range: "32768\t60999".to_owned(), reserved: String::new() });
         state
     }
@@ -374,13 +378,13 @@ mod tests {
     fn refuses_damage_and_other_versions() {
         let directory = tempfile::tempdir().expect("a folder");
         let write = |text: &str| std::fs::write(directory.path().join(FILE), text).expect("writable");
-        write("{\"version\": 2");
+        write("{\"version\": 1");
         assert!(matches!(State::load(directory.path()), Err(StateError::Damaged { .. })));
         write("");
         assert_eq!(State::load(directory.path()).expect("as if it were not there"), None);
-        write("{\"version\": 1, \"old\": true}");
-        assert!(matches!(State::load(directory.path()), Err(StateError::Version { found: 1, .. })));
         write("{\"version\": 2, \"new\": true}");
+        assert!(matches!(State::load(directory.path()), Err(StateError::Version { found: 2, .. })));
+        write("{\"version\": 1, \"new\": true}");
         assert!(matches!(State::load(directory.path()), Err(StateError::Damaged { .. })));
     }
 }

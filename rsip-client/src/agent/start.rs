@@ -111,22 +111,22 @@ pub(crate) async fn serve(
     tracing::info!(way = %waiting.way, why = waiting.why, "binds wait");
 
     let transport = transport_name(arguments.transport.into()).to_owned();
-    let fresh = Terms { transport: transport.clone(), ..Terms::default() };
     let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
     let resumed = previous.is_some();
     let mut state = previous.unwrap_or_else(|| {
-        let mut state = State::new(netns_cookie, gateway, fresh);
+        let mut state = State::new(netns_cookie, gateway, transport.clone());
         state.served_before = served.servers(Ipv4Addr::UNSPECIFIED).collect();
         state.served_before.sort_unstable();
         state.served_before.dedup();
         state
     });
     let settings = settings(arguments, gateway, patience);
-    let terms = Terms { transport, method: settings.method.to_string(), remote: settings.remote.to_string() };
-    if state.terms != terms {
+    let terms = Terms { method: settings.method.to_string(), remote: settings.remote.to_string() };
+    if (&state.transport, &state.terms) != (&transport, &terms) {
         // A registration keeps its transport for life (RFC 3103 section 5), and its bindings what they were asked for: this
         // will be another one.
         state.registration = crate::state::Registration::default();
+        state.transport = transport;
         state.terms = terms;
     }
     let now = Instant::now();
