@@ -240,7 +240,7 @@ async fn status_file_holds_the_table() {
     let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
     let id = client_id.to_string();
     assert_eq!(row[..5], ["127.0.0.1", "192.0.2.1", "ASSIGNED", &id, "1"]);
-    assert_eq!(row[7..], ["IP-IP", "tcp,udp", "80"]);
+    assert_eq!(row[7..], ["IP-IP", "tcp,udp", "80", "any"]);
 }
 
 #[tokio::test]

@@ -3,14 +3,16 @@
 use std::net::Ipv4Addr;
 
 use rsipd::control::table;
-use rsipd::control::view::{Binding, Client, Counters, Daemon, Events, Pool, State};
+use rsipd::control::view::{Binding, Client, Counters, Daemon, Events, Pool, State, Whole};
 use rsipd::datapath::Stats;
 
 fn binding(bind_id: u32, ports: Vec<u16>, listen: bool) -> Binding {
     Binding {
         bind_id,
         address: Ipv4Addr::new(192, 0, 2, 1),
+        whole: false,
         ports,
+        remote: "any".into(),
         tunnel: "IP-IP".into(),
         listen,
         state: "active".into(),
@@ -36,6 +38,12 @@ fn state() -> State {
         lease_left: 0,
         ..binding(3, vec![8080], true)
     };
+    let whole = Binding {
+        address: Ipv4Addr::new(198, 51, 100, 200),
+        whole: true,
+        remote: "203.0.113.9:443".into(),
+        ..binding(3, Vec::new(), false)
+    };
     State {
         daemon: Daemon {
             version: "0.1.0".into(),
@@ -45,10 +53,16 @@ fn state() -> State {
             external_interface: "eth0".into(),
             listening: "10.0.0.1:4555".into(),
             datapath: "ebpf".into(),
+            methods: vec!["RSAP-IP".into(), "RSA-IP".into()],
+            flow_policy: "macro/micro".into(),
             connections: 2,
         },
         clients: vec![
-            client(17, 2, vec![binding(1, (10000..10255).collect(), false), binding(2, vec![80], true)]),
+            client(
+                17,
+                2,
+                vec![binding(1, (10000..10255).collect(), false), binding(2, vec![80], true), whole],
+            ),
             client(2_817_000_001, 199, Vec::new()),
             client(
                 4_294_967_295,
@@ -63,13 +77,15 @@ fn state() -> State {
                 leased: 264,
                 resting: 3,
                 free: 32499,
+                whole: Whole::Never,
             },
             Pool {
                 address: Ipv4Addr::new(198, 51, 100, 200),
                 leasable: 32766,
-                leased: 0,
+                leased: 32766,
                 resting: 0,
-                free: 32766,
+                free: 0,
+                whole: Whole::Leased,
             },
         ],
         counters: Counters {
@@ -79,6 +95,7 @@ fn state() -> State {
                 registered: 3,
                 bound: 5,
                 unbound: 1,
+                misused: [("LOCAL_ADDR_UNALLOWED".to_owned(), 7)].into(),
                 refused: [("BAD_MESSAGE".to_owned(), 2), ("LOCAL_ADDRPORT_INUSE".to_owned(), 1)].into(),
                 ..Events::default()
             },
@@ -97,12 +114,13 @@ fn dump_is_the_historical_table() {
     assert_eq!(
         table::dump(&state()),
         "\
-Client      Leased Address  STATE       ID          BID  LT   RLT  TUNNEL  PROTO    PORTS
-10.0.0.2    192.0.2.1       ASSIGNED    17          1    600  431  IP-IP   tcp,udp  10000-10254
-10.0.0.2    192.0.2.1       ASSIGNED    17          2    600  431  IP-IP   tcp,udp  80
-10.0.0.199  -               REGISTERED  2817000001  -    -    -    -       -        -
-10.0.0.254  192.0.2.1       ASSIGNED    4294967295  1    600  431  IP-IP   tcp,udp  5000-5001,5003,5005-5007,65535
-10.0.0.254  192.0.2.1       ASSIGNED    4294967295  3    600  0    IP-IP   tcp,udp  8080
+Client      Leased Address  STATE       ID          BID  LT   RLT  TUNNEL  PROTO    PORTS                           REMOTE
+10.0.0.2    192.0.2.1       ASSIGNED    17          1    600  431  IP-IP   tcp,udp  10000-10254                     any
+10.0.0.2    192.0.2.1       ASSIGNED    17          2    600  431  IP-IP   tcp,udp  80                              any
+10.0.0.2    198.51.100.200  ASSIGNED    17          3    600  431  IP-IP   all      all                             203.0.113.9:443
+10.0.0.199  -               REGISTERED  2817000001  -    -    -    -       -        -                               -
+10.0.0.254  192.0.2.1       ASSIGNED    4294967295  1    600  431  IP-IP   tcp,udp  5000-5001,5003,5005-5007,65535  any
+10.0.0.254  192.0.2.1       ASSIGNED    4294967295  3    600  0    IP-IP   tcp,udp  8080                            any
 "
     );
 }
@@ -112,7 +130,7 @@ fn dump_of_nothing_is_the_header() {
     let empty = State { clients: Vec::new(), ..state() };
     assert_eq!(
         table::dump(&empty),
-        "Client  Leased Address  STATE  ID  BID  LT  RLT  TUNNEL  PROTO  PORTS\n"
+        "Client  Leased Address  STATE  ID  BID  LT  RLT  TUNNEL  PROTO  PORTS  REMOTE\n"
     );
 }
 
@@ -121,11 +139,12 @@ fn binds_say_what_the_data_path_does_not_hold() {
     assert_eq!(
         table::binds(&state()),
         "\
-ID          BID  Client      Leased Address  KIND    STATE     DATAPATH  LT   RLT  TUNNEL  PORTS
-17          1    10.0.0.2    192.0.2.1       ASSIGN  ACTIVE    holds     600  431  IP-IP   10000-10254
-17          2    10.0.0.2    192.0.2.1       LISTEN  ACTIVE    holds     600  431  IP-IP   80
-4294967295  1    10.0.0.254  192.0.2.1       ASSIGN  ACTIVE    holds     600  431  IP-IP   5000-5001,5003,5005-5007,65535
-4294967295  3    10.0.0.254  192.0.2.1       LISTEN  REMOVING  MISSING   600  0    IP-IP   8080
+ID          BID  Client      Leased Address  KIND    STATE     DATAPATH  LT   RLT  TUNNEL  PORTS                           REMOTE
+17          1    10.0.0.2    192.0.2.1       ASSIGN  ACTIVE    holds     600  431  IP-IP   10000-10254                     any
+17          2    10.0.0.2    192.0.2.1       LISTEN  ACTIVE    holds     600  431  IP-IP   80                              any
+17          3    10.0.0.2    198.51.100.200  ASSIGN  ACTIVE    holds     600  431  IP-IP   all                             203.0.113.9:443
+4294967295  1    10.0.0.254  192.0.2.1       ASSIGN  ACTIVE    holds     600  431  IP-IP   5000-5001,5003,5005-5007,65535  any
+4294967295  3    10.0.0.254  192.0.2.1       LISTEN  REMOVING  MISSING   600  0    IP-IP   8080                            any
 "
     );
 }
@@ -135,18 +154,18 @@ fn clients_and_pool() {
     assert_eq!(
         table::clients(&state()),
         "\
-ID          Client      STATE       TRANSPORT  REGISTERED  RLT  BINDS  PORTS
-17          10.0.0.2    ASSIGNED    udp        169         431  2      256
-2817000001  10.0.0.199  REGISTERED  udp        169         431  0      0
-4294967295  10.0.0.254  ASSIGNED    udp        169         431  2      8
+ID          Client      STATE       TRANSPORT  REGISTERED  RLT  BINDS  PORTS  ADDRESSES
+17          10.0.0.2    ASSIGNED    udp        169         431  3      256    1
+2817000001  10.0.0.199  REGISTERED  udp        169         431  0      0      0
+4294967295  10.0.0.254  ASSIGNED    udp        169         431  2      8      0
 "
     );
     assert_eq!(
         table::pool(&state()),
         "\
-Address         LEASED  RESTING  FREE
-192.0.2.1       264     3        32499
-198.51.100.200  0       0        32766
+Address         LEASED  RESTING  FREE   WHOLE
+192.0.2.1       264     3        32499  -
+198.51.100.200  32766   0        0      leased
 "
     );
 }
@@ -156,20 +175,24 @@ fn status_counts() {
     assert_eq!(
         table::status(&state()),
         "\
-rsipd          version 0.1.0, process 77, up 169 s
-interfaces     eth1 (internal), eth0 (external)
-listening      10.0.0.1:4555 (udp, tcp), 2 connections
-datapath       ebpf
-clients        3
-bindings       4
-ports leased   264
-messages       30 received, 29 sent
-registrations  3 begun, 0 ended
-leases         5 given, 0 extended, 1 ended
-refused        BAD_MESSAGE 2, LOCAL_ADDRPORT_INUSE 1
-to hosts       10 packets, 1400 bytes
-from hosts     0 packets, 0 bytes
-dropped        4 not leased, 0 malformed, 0 ttl, 0 unsupported, 0 too big, 0 martian, 0 bad remote, 0 bad tunnel, 0 failed
+rsipd             version 0.1.0, process 77, up 169 s
+interfaces        eth1 (internal), eth0 (external)
+listening         10.0.0.1:4555 (udp, tcp), 2 connections
+datapath          ebpf
+methods           RSAP-IP, RSA-IP
+flow policy       macro/micro
+clients           3
+bindings          5
+ports leased      264
+addresses leased  1
+messages          30 received, 29 sent
+registrations     3 begun, 0 ended
+leases            5 given, 0 extended, 1 ended
+refused           BAD_MESSAGE 2, LOCAL_ADDRPORT_INUSE 1
+misused           LOCAL_ADDR_UNALLOWED 7
+to hosts          10 packets, 1400 bytes
+from hosts        0 packets, 0 bytes
+dropped           4 not leased, 0 malformed, 0 ttl, 0 unsupported, 0 too big, 0 martian, 0 bad remote, 0 bad tunnel, 0 failed
 "
     );
 }
@@ -179,6 +202,14 @@ fn json_names_stay() {
     let json = serde_json::to_value(state()).unwrap();
     assert_eq!(json["clients"][0]["bindings"][1]["ports"], serde_json::json!([80]));
     assert_eq!(json["clients"][0]["bindings"][1]["listen"], true);
+    let whole = &json["clients"][0]["bindings"][2];
+    assert_eq!(whole["whole"], true);
+    assert_eq!(whole["ports"], serde_json::json!([]));
+    assert_eq!(whole["remote"], "203.0.113.9:443");
+    assert_eq!(json["clients"][0]["bindings"][0]["remote"], "any");
+    assert_eq!(json["pool"][1]["whole"], "leased");
+    assert_eq!(json["daemon"]["methods"], serde_json::json!(["RSAP-IP", "RSA-IP"]));
+    assert_eq!(json["daemon"]["flow_policy"], "macro/micro");
     assert_eq!(json["counters"]["datapath"]["bad_source"], 4);
     assert_eq!(json["counters"]["events"]["refused"]["BAD_MESSAGE"], 2);
     let back: State = serde_json::from_value(json).unwrap();

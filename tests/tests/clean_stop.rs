@@ -108,7 +108,7 @@ fn the_status_file_is_written_on_request() {
     })
     .unwrap();
     let columns: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(columns.join(" "), "Client Leased Address STATE ID BID LT RLT TUNNEL PROTO PORTS");
+    assert_eq!(columns.join(" "), "Client Leased Address STATE ID BID LT RLT TUNNEL PROTO PORTS REMOTE");
     let dump = system.dump().unwrap();
     assert_eq!(dump.lines().next(), text.lines().next());
     assert!(dump.contains("198.51.100.1"), "{dump}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rsip_ebpf_common::gateway::MAX_ADDRESSES;
 use rsip_proto::gateway::RemoteDeny;
-use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy, TunnelType};
+use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy, RsipMethod, TunnelType};
 
 use super::value::{self, Complaint, Value};
 use super::{policy, words};
@@ -215,6 +215,22 @@ impl Settings {
                 None => format!("# {}: not set\n", key.name),
             })
             .collect()
+    }
+
+    /// What hosts may ask for.
+    #[must_use]
+    pub fn methods(&self) -> &'static [RsipMethod] {
+        if self.rsa_pool.is_empty() {
+            &[RsipMethod::RsapIp]
+        } else {
+            &[RsipMethod::RsapIp, RsipMethod::RsaIp]
+        }
+    }
+
+    /// The flow policy as it stands in the file.
+    #[must_use]
+    pub fn flow_policy_name(&self) -> &'static str {
+        policy::flow_policy_name(self.flow_policy)
     }
 
     /// The keys whose values differ.

@@ -1,7 +1,9 @@
 //! The tables for people. Columns are aligned, rows are in the order of client and bind ID, and the first line names
 //! the columns: what a script cuts by column today it can cut tomorrow.
 
-use super::view::{Binding, Client, Counters, State};
+use std::collections::BTreeMap;
+
+use super::view::{Binding, Client, Counters, State, Whole};
 
 /// Stands where there is nothing to say.
 const NOTHING: &str = "-";
@@ -20,13 +22,14 @@ pub fn dump(state: &State) -> String {
         "TUNNEL",
         "PROTO",
         "PORTS",
+        "REMOTE",
     ])];
     for client in &state.clients {
         let start = [client.host.to_string()];
         let id = [client.state.to_uppercase(), client.client_id.to_string()];
         if client.bindings.is_empty() {
             let nothing = || NOTHING.to_owned();
-            let rest = std::iter::repeat_with(nothing).take(6);
+            let rest = std::iter::repeat_with(nothing).take(7);
             rows.push(start.into_iter().chain([nothing()]).chain(id).chain(rest).collect());
             continue;
         }
@@ -36,9 +39,10 @@ pub fn dump(state: &State) -> String {
                 binding.lease_time.to_string(),
                 binding.lease_left.to_string(),
                 binding.tunnel.clone(),
-                // RSIP leases a port for both.
-                "tcp,udp".to_owned(),
-                ports(&binding.ports),
+                // RSIP leases a port for both, and a whole address for everything.
+                if binding.whole { "all" } else { "tcp,udp" }.to_owned(),
+                ports(binding),
+                binding.remote.clone(),
             ];
             let address = [binding.address.to_string()];
             rows.push(start.clone().into_iter().chain(address).chain(id.clone()).chain(rest).collect());
@@ -50,8 +54,17 @@ pub fn dump(state: &State) -> String {
 /// The registered hosts.
 #[must_use]
 pub fn clients(state: &State) -> String {
-    let mut rows =
-        vec![header(&["ID", "Client", "STATE", "TRANSPORT", "REGISTERED", "RLT", "BINDS", "PORTS"])];
+    let mut rows = vec![header(&[
+        "ID",
+        "Client",
+        "STATE",
+        "TRANSPORT",
+        "REGISTERED",
+        "RLT",
+        "BINDS",
+        "PORTS",
+        "ADDRESSES",
+    ])];
     rows.extend(state.clients.iter().map(|client| {
         vec![
             client.client_id.to_string(),
@@ -61,7 +74,8 @@ pub fn clients(state: &State) -> String {
             client.registered_for.to_string(),
             client.lease_left.to_string(),
             client.bindings.len().to_string(),
-            client.bindings.iter().map(|binding| binding.ports.len()).sum::<usize>().to_string(),
+            ports_leased(client).to_string(),
+            addresses_leased(client).to_string(),
         ]
     }));
     aligned(&rows)
@@ -82,6 +96,7 @@ pub fn binds(state: &State) -> String {
         "RLT",
         "TUNNEL",
         "PORTS",
+        "REMOTE",
     ];
     let mut rows = vec![header(&names)];
     let row = |client: &Client, binding: &Binding| {
@@ -101,7 +116,8 @@ pub fn binds(state: &State) -> String {
             binding.lease_time.to_string(),
             binding.lease_left.to_string(),
             binding.tunnel.clone(),
-            ports(&binding.ports),
+            ports(binding),
+            binding.remote.clone(),
         ]
     };
     rows.extend(state.clients.iter().flat_map(|client| client.bindings.iter().map(move |b| row(client, b))));
@@ -111,13 +127,21 @@ pub fn binds(state: &State) -> String {
 /// Use of the public addresses.
 #[must_use]
 pub fn pool(state: &State) -> String {
-    let mut rows = vec![header(&["Address", "LEASED", "RESTING", "FREE"])];
+    let mut rows = vec![header(&["Address", "LEASED", "RESTING", "FREE", "WHOLE"])];
     rows.extend(state.pool.iter().map(|pool| {
         vec![
             pool.address.to_string(),
             pool.leased.to_string(),
             pool.resting.to_string(),
             pool.free.to_string(),
+            match pool.whole {
+                Whole::Never => NOTHING,
+                Whole::Free => "free",
+                Whole::Resting => "resting",
+                Whole::Shared => "shared",
+                Whole::Leased => "leased",
+            }
+            .to_owned(),
         ]
     }));
     aligned(&rows)
@@ -127,7 +151,6 @@ pub fn pool(state: &State) -> String {
 #[must_use]
 pub fn status(state: &State) -> String {
     let daemon = &state.daemon;
-    let ports = |client: &Client| client.bindings.iter().map(|binding| binding.ports.len()).sum::<usize>();
     let mut lines = vec![
         ("rsipd", format!("version {}, process {}, up {} s", daemon.version, daemon.pid, daemon.uptime)),
         (
@@ -136,9 +159,12 @@ pub fn status(state: &State) -> String {
         ),
         ("listening", format!("{} (udp, tcp), {} connections", daemon.listening, daemon.connections)),
         ("datapath", daemon.datapath.clone()),
+        ("methods", daemon.methods.join(", ")),
+        ("flow policy", daemon.flow_policy.clone()),
         ("clients", state.clients.len().to_string()),
         ("bindings", state.clients.iter().map(|client| client.bindings.len()).sum::<usize>().to_string()),
-        ("ports leased", state.clients.iter().map(ports).sum::<usize>().to_string()),
+        ("ports leased", state.clients.iter().map(ports_leased).sum::<usize>().to_string()),
+        ("addresses leased", state.clients.iter().map(addresses_leased).sum::<usize>().to_string()),
     ];
     lines.extend(counters(&state.counters));
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -147,12 +173,12 @@ pub fn status(state: &State) -> String {
 
 fn counters(counters: &Counters) -> Vec<(&'static str, String)> {
     let events = &counters.events;
-    let refused: Vec<String> = events.refused.iter().map(|(name, count)| format!("{name} {count}")).collect();
     let mut lines = vec![
         ("messages", format!("{} received, {} sent", events.received, events.sent)),
         ("registrations", format!("{} begun, {} ended", events.registered, events.unregistered)),
         ("leases", format!("{} given, {} extended, {} ended", events.bound, events.extended, events.unbound)),
-        ("refused", if refused.is_empty() { "0".to_owned() } else { refused.join(", ") }),
+        ("refused", by_name(&events.refused)),
+        ("misused", by_name(&events.misused)),
     ];
     if let Some(stats) = &counters.datapath {
         lines.push(("to hosts", format!("{} packets, {} bytes", stats.inward_packets, stats.inward_bytes)));
@@ -177,10 +203,29 @@ fn counters(counters: &Counters) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// `5000-5003,5010`.
-fn ports(ports: &[u16]) -> String {
+/// `NAME 2, OTHER_NAME 1`.
+fn by_name(counted: &BTreeMap<String, u64>) -> String {
+    if counted.is_empty() {
+        return "0".to_owned();
+    }
+    counted.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn ports_leased(client: &Client) -> usize {
+    client.bindings.iter().map(|binding| binding.ports.len()).sum()
+}
+
+fn addresses_leased(client: &Client) -> usize {
+    client.bindings.iter().filter(|binding| binding.whole).count()
+}
+
+/// `5000-5003,5010`, or `all`.
+fn ports(binding: &Binding) -> String {
+    if binding.whole {
+        return "all".to_owned();
+    }
     let mut text = String::new();
-    for run in ports.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+    for run in binding.ports.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         if !text.is_empty() {
             text.push(',');

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use rsip_proto::gateway as machine;
+use rsip_proto::lease::Leased;
+use rsip_proto::pool::WholeUse;
 use rsip_proto::wire::Ports;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +68,10 @@ pub struct Daemon {
     pub listening: String,
     /// Which data path forwards.
     pub datapath: String,
+    /// What hosts may ask for: `RSAP-IP`, and `RSA-IP` where whole addresses are leased.
+    pub methods: Vec<String>,
+    /// `FLOW_POLICY`: local/remote.
+    pub flow_policy: String,
     /// Connections that are open.
     pub connections: usize,
 }
@@ -96,8 +102,12 @@ pub struct Binding {
     pub bind_id: u32,
     /// The leased public address.
     pub address: Ipv4Addr,
-    /// The leased ports, ascending.
+    /// Leased whole (RSA-IP): every port and every protocol.
+    pub whole: bool,
+    /// The leased ports, ascending; none if `whole`.
     pub ports: Vec<u16>,
+    /// With whom it may be used: `any`, an address, or `ADDRESS:PORT`.
+    pub remote: String,
     /// `IP-IP`.
     pub tunnel: String,
     /// Granted by LISTEN, not by ASSIGN.
@@ -112,7 +122,7 @@ pub struct Binding {
     pub installed: Option<bool>,
 }
 
-/// Use of a public address, in ports.
+/// Use of a public address, in ports. Leased whole, all that may be leased count as leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// The public address.
@@ -125,6 +135,24 @@ pub struct Pool {
     pub resting: u32,
     /// Free.
     pub free: u32,
+    /// What it is to those who want it whole.
+    pub whole: Whole,
+}
+
+/// What a public address is to those who want it whole (RSA-IP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whole {
+    /// Never leased whole: not in `RSA_POOL`.
+    Never,
+    /// May be leased whole now.
+    Free,
+    /// May be, but was given back a short while ago.
+    Resting,
+    /// Hosts hold ports of it.
+    Shared,
+    /// Leased whole.
+    Leased,
 }
 
 /// What was counted since the start.
@@ -170,6 +198,13 @@ impl From<&machine::PoolView> for Pool {
             leased: view.leased,
             resting: view.resting,
             free: view.free,
+            whole: match view.whole {
+                WholeUse::Never => Whole::Never,
+                WholeUse::Free => Whole::Free,
+                WholeUse::Resting => Whole::Resting,
+                WholeUse::Shared => Whole::Shared,
+                WholeUse::Leased => Whole::Leased,
+            },
         }
     }
 }
@@ -193,6 +228,8 @@ impl Client {
             Binding {
                 bind_id: binding.bind_id.0,
                 address: binding.address,
+                whole: binding.leased == Leased::Address,
+                remote: binding.remote.to_string(),
                 ports: binding.leased.ports().map(ascending).unwrap_or_default(),
                 tunnel: binding.tunnel.to_string(),
                 listen: binding.listen,

@@ -55,6 +55,8 @@ impl<D: Datapath> Daemon<D> {
                 external_interface: settings.ext_if.clone(),
                 listening: self.context.listening.to_string(),
                 datapath: self.datapath.name().to_owned(),
+                methods: settings.methods().iter().map(ToString::to_string).collect(),
+                flow_policy: settings.flow_policy_name().to_owned(),
                 connections: self.peers.count(),
             },
             clients: gateway.clients.iter().map(|client| view::Client::new(client, installed)).collect(),

@@ -56,8 +56,12 @@ pub struct Client {
 pub struct Binding {
     /// Its ID.
     pub bind_id: u32,
+    /// A whole address (RSA-IP): no ports are named.
+    pub whole: bool,
     /// The leased ports.
     pub ports: Vec<u16>,
+    /// With whom it may be used: `any`, an address, or `ADDRESS:PORT`.
+    pub remote: String,
     /// Asked for by number.
     pub listen: bool,
     /// `installing`, `active` or `removing`.
