@@ -214,7 +214,11 @@ fn fuzz(places: &Places, program: &Path, target: &str, time: Duration) -> Result
 fn keep(places: &Places, program: &Path, target: &str) -> Result<()> {
     let mut command = engine(program, target);
     command
-        .args(["-merge=1".to_owned(), format!("-max_len={MAX_LENGTH}"), format!("-timeout={SLOWEST}")])
+        .args([
+            "-set_cover_merge=1".to_owned(),
+            format!("-max_len={MAX_LENGTH}"),
+            format!("-timeout={SLOWEST}"),
+        ])
         .arg(places.corpus.join(target))
         .arg(places.found(target));
     let log = places.work.join(format!("{target}-merge.log"));

@@ -7,6 +7,9 @@
 //! |---|---|---|
 //! | `codec` | one message | parse never panics; what it accepts is written and read back as the same message |
 //! | `framer` | a stream and how it is cut | the same messages whatever the cuts |
+//! | `host` | what a gateway says, what programs want, what the shell answers, how time goes | no port without a lease; everybody is answered; one question at a time; an end |
+//! | `gateway` | what hosts send, what the data path answers, how time goes | one holder per address and port; answers that fit their requests; nothing is lost, nothing grows |
+//! | `slp` | an SLP message, a stream, or strings | as for `codec` and `framer`; a predicate is true or false |
 #![forbid(unsafe_code)]
 
 mod input;
@@ -25,9 +28,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 2] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "codec", run: targets::codec::run },
     Target { name: "framer", run: targets::framer::run },
+    Target { name: "gateway", run: targets::gateway::run },
+    Target { name: "host", run: targets::host::run },
+    Target { name: "slp", run: targets::slp::run },
 ];
 
 /// The target of this name.

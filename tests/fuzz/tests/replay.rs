@@ -40,6 +40,21 @@ fn framer() {
 }
 
 #[test]
+fn gateway() {
+    replay("gateway");
+}
+
+#[test]
+fn host() {
+    replay("host");
+}
+
+#[test]
+fn slp() {
+    replay("slp");
+}
+
+#[test]
 fn every_target_has_its_corpus_and_its_test() {
     let source = include_str!("replay.rs");
     for target in TARGETS {

@@ -2,3 +2,6 @@
 
 pub(crate) mod codec;
 pub(crate) mod framer;
+pub(crate) mod gateway;
+pub(crate) mod host;
+pub(crate) mod slp;
