@@ -45,7 +45,7 @@
 //! | 102 | a request over UDP of a host that is registered over TCP | 5, A |
 //! | 305 | not the host's client ID | 9.4.3 and on |
 //! | 306 | EXTEND, FREE: not a binding of the host | 9.10.3, 9.12.3 |
-//! | 205 | ASSIGN, LISTEN: a port named twice; a name as remote address under a remote policy | 8.1, 8.2 |
+//! | 205 | ASSIGN, LISTEN: a name as remote address under a remote policy | 8.1 |
 //! | 307 | no tunnel type that the gateway has | 9.6.3, 9.8.3, 9.16.3 |
 //! | 103 | local micro-flow policy: a whole address, or not exactly one port | 7.1, 9.6.3, 9.8.3, 9.16.3 |
 //! | 103 | remote policy: the remote address (macro), or address and one port (micro), not named | 7.2, 9.6.3, 9.8.3, 9.16.3 |

@@ -1,7 +1,6 @@
 //! What a request for a lease must say, and what may be granted: tunnel type, flow policies (RFC 3103 section 7) and the
 //! kinds of address. Knows the configuration and the request, no state.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::GatewayConfig;
@@ -119,6 +118,16 @@ pub(super) enum Local {
 }
 
 impl Local {
+    fn of(wanted: &Wanted) -> Self {
+        match wanted {
+            Wanted::Address => Self::Whole,
+            Wanted::Ports(Ports::DontCare { count }) | Wanted::Listener(Ports::DontCare { count }) => {
+                Self::Any(u16::from(*count))
+            }
+            Wanted::Ports(named) | Wanted::Listener(named) => Self::Named(named.iter().collect()),
+        }
+    }
+
     pub(super) fn wish(&self) -> Wish<'_> {
         match self {
             Self::Whole => Wish::Whole,
@@ -151,7 +160,7 @@ pub(super) struct Terms {
 /// pool's. See the table in the documentation of [`super`].
 pub(super) fn judge(config: &GatewayConfig, request: &LeaseRequest) -> Result<Terms, Refusal> {
     let refuse = |error, detail: &str| Refusal::new(error, Some(request.client_id), detail);
-    let local = local(&request.wanted).ok_or_else(|| refuse(ErrorCode::BadParam, "a port is named twice"))?;
+    let local = Local::of(&request.wanted);
     let address = match &request.local_address {
         Address::DontCare(_) => None,
         Address::Ipv4(address) => Some(*address),
@@ -175,17 +184,6 @@ pub(super) fn judge(config: &GatewayConfig, request: &LeaseRequest) -> Result<Te
         remote::named(policy.remote, &request.remote_address, &request.remote_ports).map_err(object)?;
     let remote = remote::approve(config, named).map_err(object)?;
     Ok(Terms { tunnel, remote, address, local })
-}
-
-/// `None` if a port is named twice.
-fn local(wanted: &Wanted) -> Option<Local> {
-    let (Wanted::Ports(ports) | Wanted::Listener(ports)) = wanted else { return Some(Local::Whole) };
-    if let Ports::DontCare { count } = ports {
-        return Some(Local::Any(u16::from(*count)));
-    }
-    let named: Vec<u16> = ports.iter().collect();
-    let different = named.iter().collect::<BTreeSet<_>>().len();
-    (different == named.len()).then_some(Local::Named(named))
 }
 
 /// The host's best tunnel type that we have; ours where the host does not care.

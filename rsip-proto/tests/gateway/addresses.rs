@@ -3,24 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rsip_proto::gateway::GatewayConfig;
-use rsip_proto::ids::ClientId;
 use rsip_proto::pool::PoolConfig;
-use rsip_proto::wire::message::ListenRequest;
-use rsip_proto::wire::{Address, Body, Ports};
+use rsip_proto::wire::{Address, Ports};
 
 use crate::rig::*;
-
-fn listen_at(client_id: ClientId, local_address: Address, local_ports: Ports) -> Body {
-    Body::ListenRequest(ListenRequest {
-        client_id,
-        local_address,
-        local_ports,
-        remote_address: Address::ANY,
-        remote_ports: Ports::ANY,
-        lease_time: None,
-        tunnel_types: Vec::new(),
-    })
-}
 
 fn two_addresses() -> GatewayConfig {
     let pool = PoolConfig { addresses: vec![PUBLIC, SECOND_PUBLIC], ..config().pool };

@@ -2,8 +2,7 @@
 
 use rsip_proto::gateway::GatewayConfig;
 use rsip_proto::ids::{BindId, ClientId, MessageCounter};
-use rsip_proto::wire::message::AssignRequestRsaIp;
-use rsip_proto::wire::{Address, Body, ErrorCode, Message, Ports};
+use rsip_proto::wire::{Body, ErrorCode, Message, Ports};
 
 use crate::rig::*;
 
@@ -75,17 +74,10 @@ fn garbage_does_not_disturb_a_registered_host() {
 }
 
 #[test]
-fn whole_addresses_are_not_served() {
+fn whole_addresses_are_not_served_where_there_are_none() {
     let mut rig = Rig::new(config());
     let id = rig.register(udp(2));
-    let body = Body::AssignRequestRsaIp(AssignRequestRsaIp {
-        client_id: id,
-        local_address: Address::ANY,
-        remote_address: Address::ANY,
-        remote_ports: Ports::ANY,
-        lease_time: None,
-        tunnel_type: None,
-    });
+    let body = assign_whole(id);
     assert_eq!(refusal(&rig.ask(udp(2), 2, body.clone()), udp(2), Some(2)), (208, Some(id), None));
     // The message type is looked at before who sends it.
     assert_eq!(code(&rig.ask(udp(3), 1, body), udp(3), 1), 208);

@@ -8,10 +8,14 @@ use rsip_proto::gateway::{
     Transport,
 };
 use rsip_proto::ids::{BindId, ClientId, MessageCounter, OpId};
-use rsip_proto::lease::Remote;
+use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::pool::PoolConfig;
-use rsip_proto::wire::message::{AssignRequestRsapIp, ListenRequest, PortBinding};
-use rsip_proto::wire::{Address, Body, ErrorCode, Message, Ports, RsipMethod, TunnelType};
+use rsip_proto::wire::message::{
+    AssignRequestRsaIp, AssignRequestRsapIp, AssignResponseRsaIp, ListenRequest, PortBinding,
+};
+use rsip_proto::wire::{
+    Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, RemotePolicy, RsipMethod, TunnelType,
+};
 
 /// The public addresses of the tests.
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -29,6 +33,23 @@ pub(crate) fn config() -> GatewayConfig {
         reserved: vec![22],
         rest: Duration::from_secs(120),
     })
+}
+
+/// Leased whole, beside [`PUBLIC`] by port.
+pub(crate) const WHOLE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+pub(crate) const SECOND_WHOLE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+/// One address by port, two whole.
+pub(crate) fn with_whole() -> GatewayConfig {
+    with_pool(vec![PUBLIC], vec![WHOLE, SECOND_WHOLE])
+}
+
+pub(crate) fn with_pool(addresses: Vec<Ipv4Addr>, whole: Vec<Ipv4Addr>) -> GatewayConfig {
+    GatewayConfig { pool: PoolConfig { addresses, whole, ..config().pool }, ..config() }
+}
+
+pub(crate) fn with_policy(local: LocalPolicy, remote: RemotePolicy) -> GatewayConfig {
+    GatewayConfig { flow_policy: FlowPolicy { local, remote }, ..with_whole() }
 }
 
 /// Host number `host` on its UDP port 5000.
@@ -113,20 +134,39 @@ impl Rig {
         *client_id
     }
 
-    /// Asks, lets the data path hold it, and gives what was granted.
-    pub(crate) fn obtain(&mut self, from: Peer, counter: u32, body: Body) -> PortBinding {
+    /// Asks, lets the data path hold it, and gives the rule and the answer.
+    fn grant(&mut self, from: Peer, counter: u32, body: Body) -> (Rule, Body) {
         let commands = self.ask(from, counter, body);
-        let [GatewayCommand::Install { op, .. }] = commands[..] else { panic!("{commands:?}") };
+        let [GatewayCommand::Install { op, rule }] = &commands[..] else { panic!("{commands:?}") };
         let commands = self.done(op.0);
-        let [GatewayCommand::Send { message, .. }, GatewayCommand::Event(Event::Bound { .. })] =
+        let [GatewayCommand::Send { to, message }, GatewayCommand::Event(Event::Bound { rule: bound, .. })] =
             &commands[..]
         else {
             panic!("{commands:?}");
         };
-        match message.body.clone() {
+        assert_eq!((bound, *to, message.counter), (rule, from, Some(MessageCounter(counter))));
+        (rule.clone(), message.body.clone())
+    }
+
+    /// Asks for ports, lets the data path hold them, and gives what was granted.
+    pub(crate) fn obtain(&mut self, from: Peer, counter: u32, body: Body) -> PortBinding {
+        match self.grant(from, counter, body).1 {
             Body::AssignResponseRsapIp(binding) | Body::ListenResponse(binding) => binding,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Asks for a whole address, lets the data path hold it, and gives what was granted.
+    pub(crate) fn obtain_whole(&mut self, from: Peer, counter: u32, body: Body) -> AssignResponseRsaIp {
+        match self.grant(from, counter, body).1 {
+            Body::AssignResponseRsaIp(granted) => granted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for anything, lets the data path hold it, and gives what that was.
+    pub(crate) fn obtain_rule(&mut self, from: Peer, counter: u32, body: Body) -> Rule {
+        self.grant(from, counter, body).0
     }
 
     pub(crate) fn client(&self, id: ClientId) -> Option<ClientView> {
@@ -141,6 +181,33 @@ impl Rig {
 }
 
 // What hosts ask for.
+
+pub(crate) fn assign_whole(client_id: ClientId) -> Body {
+    assign_whole_at(client_id, Address::ANY)
+}
+
+pub(crate) fn assign_whole_at(client_id: ClientId, local_address: Address) -> Body {
+    Body::AssignRequestRsaIp(AssignRequestRsaIp {
+        client_id,
+        local_address,
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time: None,
+        tunnel_type: None,
+    })
+}
+
+pub(crate) fn listen_at(client_id: ClientId, local_address: Address, local_ports: Ports) -> Body {
+    Body::ListenRequest(ListenRequest {
+        client_id,
+        local_address,
+        local_ports,
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time: None,
+        tunnel_types: Vec::new(),
+    })
+}
 
 pub(crate) fn assign(client_id: ClientId, count: u8) -> Body {
     assign_ports(client_id, Ports::DontCare { count })
@@ -163,15 +230,7 @@ pub(crate) fn listen_on(client_id: ClientId, port: u16) -> Body {
 }
 
 pub(crate) fn listen_ports(client_id: ClientId, local_ports: Ports) -> Body {
-    Body::ListenRequest(ListenRequest {
-        client_id,
-        local_address: Address::ANY,
-        local_ports,
-        remote_address: Address::ANY,
-        remote_ports: Ports::ANY,
-        lease_time: None,
-        tunnel_types: Vec::new(),
-    })
+    listen_at(client_id, Address::ANY, local_ports)
 }
 
 pub(crate) fn extend(client_id: ClientId, bind_id: u32, lease_time: Option<u32>) -> Body {
@@ -219,6 +278,12 @@ pub(crate) fn rule(client_id: ClientId, bind_id: u32, host: u8, ports: Ports) ->
     }
 }
 
+/// A rule of host number `host` for a whole address, over IP-IP.
+pub(crate) fn whole_rule(client_id: ClientId, bind_id: u32, host: u8, address: Ipv4Addr) -> Rule {
+    let leased = Leased::Address;
+    Rule { address, leased, ..rule(client_id, bind_id, host, Ports::ANY) }
+}
+
 pub(crate) fn install(op: u64, rule: Rule) -> GatewayCommand {
     GatewayCommand::Install { op: OpId(op), rule }
 }
@@ -233,6 +298,19 @@ pub(crate) fn granted(rule: &Rule, lease_time: u32) -> PortBinding {
         bind_id: rule.bind_id,
         local_address: Address::Ipv4(rule.address),
         local_ports: rule.leased.ports().unwrap().clone(),
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time,
+        tunnel_type: rule.tunnel,
+        tunnel_endpoint: None,
+    }
+}
+
+pub(crate) fn granted_whole(rule: &Rule, lease_time: u32) -> AssignResponseRsaIp {
+    AssignResponseRsaIp {
+        client_id: rule.client_id,
+        bind_id: rule.bind_id,
+        local_address: Address::Ipv4(rule.address),
         remote_address: Address::ANY,
         remote_ports: Ports::ANY,
         lease_time,
