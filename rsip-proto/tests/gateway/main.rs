@@ -16,4 +16,5 @@ mod policies;
 mod properties;
 mod registration;
 mod rig;
+mod steps;
 mod whole;

@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use rsip_proto::gateway::{Event, Gateway, GatewayCommand, GatewayView, Rule};
-use rsip_proto::ids::{BindId, ClientId, OpId};
-use rsip_proto::wire::message::PortBinding;
-use rsip_proto::wire::{Address, Body};
+use rsip_proto::ids::{BindId, ClientId, MessageCounter, OpId};
+use rsip_proto::lease::{Leased, Remote};
+use rsip_proto::pool::WholeUse;
+use rsip_proto::wire::{Address, Body, Message, Ports};
 
 type Key = (ClientId, BindId);
 
@@ -19,6 +20,44 @@ enum Held {
     Removing,
 }
 
+/// What a response grants, of whatever kind it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    key: Key,
+    address: Address,
+    leased: Leased,
+    remote: (Address, Ports),
+    lease_time: u32,
+}
+
+impl Answer {
+    fn of(body: &Body) -> Option<Self> {
+        Some(match body.clone() {
+            Body::AssignResponseRsapIp(binding) | Body::ListenResponse(binding) => Self {
+                key: (binding.client_id, binding.bind_id),
+                address: binding.local_address,
+                leased: binding.local_ports.into(),
+                remote: (binding.remote_address, binding.remote_ports),
+                lease_time: binding.lease_time,
+            },
+            Body::AssignResponseRsaIp(granted) => Self {
+                key: (granted.client_id, granted.bind_id),
+                address: granted.local_address,
+                leased: Leased::Address,
+                remote: (granted.remote_address, granted.remote_ports),
+                lease_time: granted.lease_time,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// As RFC 3103 sections 9.7.3, 9.9.3 and 9.17.3 want it stated.
+fn stated(remote: Remote) -> (Address, Ports) {
+    let address = remote.address().map_or(Address::ANY, Address::Ipv4);
+    (address, remote.port().map_or(Ports::ANY, Ports::single))
+}
+
 /// The data path and the hosts, as they see it.
 #[derive(Default)]
 pub(crate) struct Model {
@@ -26,11 +65,13 @@ pub(crate) struct Model {
     rules: BTreeMap<Key, (Rule, Held)>,
     /// Every port that the data path may hold, and for whom.
     ports: BTreeMap<(Ipv4Addr, u16), Key>,
+    /// Every address that the data path may hold whole, and for whom.
+    wholes: BTreeMap<Ipv4Addr, Key>,
     /// Operations whose outcome the data path has not told, in the order given.
     pub(crate) pending: Vec<OpId>,
     ops: BTreeMap<OpId, Key>,
     /// The last grant that was sent. Duplicates get it once more, also when it has ended: it counts when it is new.
-    answered: Option<PortBinding>,
+    answered: Option<Answer>,
     /// What the hosts were told they have, and not that it ended.
     granted: BTreeMap<Key, Rule>,
     /// Hosts that lost a connection, and so may not hear what they did not ask for.
@@ -62,10 +103,11 @@ impl Model {
             }
             GatewayCommand::Send { message, .. } => {
                 message.encode().expect("what the gateway says can be written");
+                self.check_asynchronous(&message);
+                if let Some(answer) = Answer::of(&message.body) {
+                    self.answered = Some(answer);
+                }
                 match message.body {
-                    Body::AssignResponseRsapIp(binding) | Body::ListenResponse(binding) => {
-                        self.answered = Some(binding);
-                    }
                     Body::FreeResponse { client_id, bind_id } => {
                         self.granted.remove(&(client_id, bind_id));
                     }
@@ -87,11 +129,8 @@ impl Model {
                 let key = (rule.client_id, rule.bind_id);
                 assert_eq!(self.rules.get(&key), Some(&(rule.clone(), Held::Holds)), "bound before it holds");
                 let answer = self.answered.take().expect("the host is told first");
-                assert_eq!((answer.client_id, answer.bind_id), key);
-                assert_eq!(
-                    (answer.local_address, &answer.local_ports),
-                    (Address::Ipv4(rule.address), rule.leased.ports().unwrap())
-                );
+                assert_eq!((answer.key, answer.address), (key, Address::Ipv4(rule.address)));
+                assert_eq!((&answer.leased, answer.remote), (&rule.leased, stated(rule.remote)));
                 assert!(answer.lease_time > 0);
                 self.granted.insert(key, rule);
             }
@@ -100,15 +139,38 @@ impl Model {
                 let reachable = !self.cut_off.contains(&rule.host);
                 assert!(!(unknown_to_host && reachable), "{} was not told that {rule:?} ended", rule.host);
             }
+            GatewayCommand::Event(Event::Misused { client_id, host, .. }) => {
+                assert_eq!(self.registered.get(&client_id), Some(&host), "only who is registered is told");
+            }
             GatewayCommand::Event(Event::Fault { detail }) => panic!("{detail}"),
             GatewayCommand::Event(_) | GatewayCommand::Close { .. } => {}
         }
     }
 
-    /// The invariant above all: no (address, port) is asked for while the data path may hold it for somebody else.
+    /// Nobody asked for it: only three kinds of message may come so (RFC 3103 section 10.1).
+    fn check_asynchronous(&self, message: &Message) {
+        if message.counter == Some(MessageCounter::ASYNCHRONOUS) {
+            let may = matches!(
+                message.body,
+                Body::ErrorResponse { .. } | Body::FreeResponse { .. } | Body::DeRegisterResponse { .. }
+            );
+            assert!(may, "{message:?}");
+        }
+    }
+
+    /// The invariant above all: no (address, port) is asked for while the data path may hold it for somebody else, by port
+    /// or with the whole address.
     fn install(&mut self, op: OpId, rule: Rule) {
         let key = (rule.client_id, rule.bind_id);
-        assert!(rule.leased.iter().count() > 0);
+        let other = self.wholes.get(&rule.address);
+        assert_eq!(other, None, "{} is given to {key:?} too", rule.address);
+        if rule.leased == Leased::Address {
+            let mut others = self.ports.iter().filter(|((address, _), _)| *address == rule.address);
+            assert_eq!(others.next(), None, "{} is given to {key:?} whole", rule.address);
+            self.wholes.insert(rule.address, key);
+        } else {
+            assert!(rule.leased.iter().count() > 0);
+        }
         for port in rule.leased.iter() {
             let other = self.ports.insert((rule.address, port), key);
             assert_eq!(other, None, "{} port {port} is given to {key:?} too", rule.address);
@@ -133,6 +195,9 @@ impl Model {
             (Held::Installing, true) | (Held::Removing, false) => *held = Held::Holds,
             (Held::Installing, false) | (Held::Removing, true) => {
                 let (rule, _) = self.rules.remove(&key).expect("known");
+                if rule.leased == Leased::Address {
+                    assert_eq!(self.wholes.remove(&rule.address), Some(key));
+                }
                 for port in rule.leased.iter() {
                     assert_eq!(self.ports.remove(&(rule.address, port)), Some(key));
                 }
@@ -145,10 +210,13 @@ impl Model {
     pub(crate) fn check(&self, gateway: &Gateway, now: Instant) {
         let view = gateway.view(now);
         self.check_rules(&view);
-        let leased: u32 = view.pool.iter().map(|pool| pool.leased).sum();
-        assert_eq!(leased as usize, self.ports.len(), "what is leased is what the data path may hold");
         for pool in &view.pool {
             assert_eq!(pool.leased + pool.resting + pool.free, pool.leasable, "{pool:?}");
+            // What is leased is what the data path may hold.
+            let whole = self.wholes.contains_key(&pool.address);
+            let ports = self.ports.keys().filter(|(address, _)| *address == pool.address).count();
+            let leased = if whole { pool.leasable as usize } else { ports };
+            assert_eq!((pool.leased as usize, pool.whole == WholeUse::Leased), (leased, whole), "{pool:?}");
         }
         // What hosts rely on is in the data path.
         for (key, rule) in &self.granted {
@@ -177,8 +245,8 @@ impl Model {
                 let (rule, _) =
                     self.rules.get(&key).unwrap_or_else(|| panic!("{binding:?} was never asked for"));
                 assert_eq!(
-                    (&rule.leased, rule.address, rule.host),
-                    (&binding.leased, binding.address, client.host)
+                    (&rule.leased, rule.address, rule.remote, rule.host),
+                    (&binding.leased, binding.address, binding.remote, client.host)
                 );
                 assert!(seen.insert(key));
             }

@@ -1,115 +1,20 @@
 //! Random dialogues of several hosts with everything that can go wrong, watched by the model.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use rsip_proto::gateway::{Gateway, GatewayConfig, InstallFailed, Peer};
 use rsip_proto::ids::{BindId, ClientId, MessageCounter};
-use rsip_proto::pool::PoolConfig;
-use rsip_proto::strategies;
-use rsip_proto::wire::{Body, Message, Ports};
+use rsip_proto::lease::Remote;
+use rsip_proto::pool::{PoolConfig, WholeUse};
+use rsip_proto::wire::{Address, Body, Message, RemotePolicy};
 
 use crate::model::Model;
 use crate::rig::*;
-
-/// Few ports and few places, so that hosts are in each other's way.
-fn scarce() -> GatewayConfig {
-    GatewayConfig {
-        max_clients: 3,
-        max_ports_per_client: 12,
-        lease_time: Duration::from_secs(60),
-        max_lease_time: Duration::from_secs(100),
-        ..GatewayConfig::new(PoolConfig {
-            addresses: vec![PUBLIC, SECOND_PUBLIC],
-            whole: Vec::new(),
-            port_range: 10_000..=10_007,
-            listen_range: 80..=83,
-            reserved: vec![81, 10_003],
-            rest: Duration::from_secs(20),
-        })
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Ask {
-    Register,
-    Leave,
-    Assign(u8),
-    Listen(Ports),
-    Extend(u32, Option<u32>),
-    Free(u32),
-    Query,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// A request with the next counter of its peer, and the host's client ID (or, if it has none, its last).
-    Ask(Peer, Ask),
-    /// The last request of the peer, once more.
-    Again(Peer),
-    /// Any datagram of the peer that the network may still have, once more.
-    Old(Peer, Index),
-    /// A request of somebody who makes everything up.
-    Stranger(Peer, Message),
-    /// Bytes that are nothing, or a request with some bytes changed.
-    Bytes(Peer, Vec<u8>),
-    Damaged(Peer, Ask, Vec<(Index, u8)>),
-    /// One of the operations under way ends.
-    Done(Index, bool),
-    /// An outcome that nobody waits for.
-    DoneByMistake(u64),
-    Wait(u64),
-    Disconnect(u64),
-    ReleaseClient(u8),
-    ReleaseBind(u8, u32),
-}
-
-fn peer() -> impl Strategy<Value = Peer> {
-    // The same few peers again and again: two UDP ports and two connections for each of four hosts.
-    (1..=4u8, 0..6u8).prop_map(|(host, way)| match way {
-        0..=2 => udp(host),
-        3 => udp_from(host, 6000),
-        4 => tcp(host, u64::from(host)),
-        _ => tcp(host, 10 + u64::from(host)),
-    })
-}
-
-fn ask() -> impl Strategy<Value = Ask> {
-    let port = || prop_oneof![80..=84u16, 9_999..=10_008u16];
-    prop_oneof![
-        4 => Just(Ask::Register),
-        1 => Just(Ask::Leave),
-        4 => (1..=8u8).prop_map(Ask::Assign),
-        4 => port().prop_map(|port| Ask::Listen(Ports::single(port))),
-        1 => (port(), 2..=4u8).prop_map(|(first, count)| Ask::Listen(Ports::Range { first, count })),
-        1 => proptest::collection::btree_set(port(), 2..4)
-            .prop_map(|ports| Ask::Listen(Ports::List(ports.into_iter().collect()))),
-        2 => (1..5u32, proptest::option::of(select(vec![0, 1, 30, 1000]))).prop_map(|(b, l)| Ask::Extend(b, l)),
-        4 => (1..6u32).prop_map(Ask::Free),
-        1 => Just(Ask::Query),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        20 => (peer(), ask()).prop_map(|(peer, ask)| Step::Ask(peer, ask)),
-        3 => peer().prop_map(Step::Again),
-        2 => (1..=4u8, any::<Index>()).prop_map(|(host, index)| Step::Old(udp(host), index)),
-        1 => (peer(), strategies::request()).prop_map(|(peer, message)| Step::Stranger(peer, message)),
-        1 => (peer(), vec(any::<u8>(), 0..64)).prop_map(|(peer, bytes)| Step::Bytes(peer, bytes)),
-        1 => (peer(), ask(), vec((any::<Index>(), any::<u8>()), 1..4))
-            .prop_map(|(peer, ask, changes)| Step::Damaged(peer, ask, changes)),
-        14 => (any::<Index>(), prop::bool::weighted(0.85)).prop_map(|(index, good)| Step::Done(index, good)),
-        1 => any::<u64>().prop_map(Step::DoneByMistake),
-        3 => (0..40u64).prop_map(Step::Wait),
-        1 => prop_oneof![1..=4u64, 11..=14u64].prop_map(Step::Disconnect),
-        1 => (1..=4u8).prop_map(Step::ReleaseClient),
-        1 => (1..=4u8, 1..4u32).prop_map(|(host, bind)| Step::ReleaseBind(host, bind)),
-    ]
-}
+use crate::steps::*;
 
 /// The gateway, the model that watches it, and what the hosts remember.
 struct World {
@@ -122,9 +27,9 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(remote: RemotePolicy) -> Self {
         Self {
-            rig: Rig::new(scarce()),
+            rig: Rig::new(scarce(remote)),
             model: Model::default(),
             counters: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -147,8 +52,12 @@ impl World {
         let body = match ask.clone() {
             Ask::Register => Body::RegisterRequest,
             Ask::Leave => leave(id),
-            Ask::Assign(count) => assign(id, count),
-            Ask::Listen(ports) => listen_ports(id, ports),
+            Ask::Whole(address, remote) => {
+                let address = address.map_or(Address::ANY, Address::Ipv4);
+                with_remote(assign_whole_at(id, address), remote)
+            }
+            Ask::Assign(count, remote) => with_remote(assign(id, count), remote),
+            Ask::Listen(ports, remote) => with_remote(listen_ports(id, ports), remote),
             Ask::Extend(bind_id, lease) => extend(id, bind_id, lease),
             Ask::Free(bind_id) => free(id, bind_id),
             Ask::Query => query(id),
@@ -226,6 +135,9 @@ impl World {
                     self.model.drain(&mut self.rig.gateway);
                 }
             }
+            Step::Misuse(host, misuse) => {
+                self.rig.gateway.handle_misuse(*udp(host).address.ip(), misuse, self.rig.now);
+            }
             Step::Wait(seconds) => self.wait(seconds),
             Step::Disconnect(connection) => {
                 let host = u8::try_from(connection % 10).expect("a host's number");
@@ -275,7 +187,10 @@ impl World {
         self.rig.now += Duration::from_secs(21);
         for pool in self.rig.gateway.view(self.rig.now).pool {
             // 8 and 4 ports without the two reserved ones.
-            assert_eq!((pool.free, pool.leased, pool.resting), (10, 0, 0));
+            let leasable = if pool.address == WHOLE { 0 } else { 10 };
+            assert_eq!((pool.free, pool.leased, pool.resting), (leasable, 0, 0));
+            let whole = if pool.address == PUBLIC { WholeUse::Never } else { WholeUse::Free };
+            assert_eq!(pool.whole, whole);
         }
     }
 }
@@ -286,8 +201,8 @@ proptest! {
     /// Whatever happens, what must hold holds; and left alone, everything ends and the pool is whole, which is to say
     /// that every port can be leased again.
     #[test]
-    fn nothing_is_held_twice_and_nothing_is_lost(steps in vec(step(), 1..150)) {
-        let mut world = World::new();
+    fn nothing_is_held_twice_and_nothing_is_lost(remote in remote_policy(), steps in vec(step(), 1..150)) {
+        let mut world = World::new(remote);
         for step in steps {
             world.step(step);
         }
@@ -297,20 +212,29 @@ proptest! {
         let id = world.rig.register(host);
         for counter in 2..4 {
             // All that the gateway chooses from, at one address and then at the other.
-            world.rig.ask(host, counter, assign(id, 7));
+            let body = with_remote(assign(id, 7), Remote::Port(SocketAddrV4::new(PEER, 80)));
+            world.rig.ask(host, counter, body);
         }
         let leased: Vec<_> = world.rig.gateway.view(world.rig.now).pool.iter().map(|pool| pool.leased).collect();
-        prop_assert_eq!(leased, [7, 0], "twice 7 are more than one host may have");
+        prop_assert_eq!(leased, [7, 0, 0], "twice 7 are more than one host may have");
     }
 
     /// Shutting down at any moment ends everything.
     #[test]
-    fn shutting_down_leaves_nothing(steps in vec(step(), 1..60)) {
-        let mut world = World::new();
+    fn shutting_down_leaves_nothing(
+        remote in remote_policy(),
+        steps in vec(step(), 1..60),
+        fault in any::<bool>(),
+    ) {
+        let mut world = World::new(remote);
         for step in steps {
             world.step(step);
         }
-        world.rig.gateway.shutdown(world.rig.now);
+        if fault {
+            world.rig.gateway.fail(world.rig.now);
+        } else {
+            world.rig.gateway.shutdown(world.rig.now);
+        }
         world.model.drain(&mut world.rig.gateway);
         world.settle();
         prop_assert!(world.rig.gateway.view(world.rig.now).clients.is_empty());

@@ -233,6 +233,19 @@ pub(crate) fn listen_ports(client_id: ClientId, local_ports: Ports) -> Body {
     listen_at(client_id, Address::ANY, local_ports)
 }
 
+/// The same request for this peer.
+pub(crate) fn with_remote(mut body: Body, remote: Remote) -> Body {
+    let (address, ports) = match &mut body {
+        Body::AssignRequestRsaIp(request) => (&mut request.remote_address, &mut request.remote_ports),
+        Body::AssignRequestRsapIp(request) => (&mut request.remote_address, &mut request.remote_ports),
+        Body::ListenRequest(request) => (&mut request.remote_address, &mut request.remote_ports),
+        other => panic!("{other:?} names no peer"),
+    };
+    *address = remote.address().map_or(Address::ANY, Address::Ipv4);
+    *ports = remote.port().map_or(Ports::ANY, Ports::single);
+    body
+}
+
 pub(crate) fn extend(client_id: ClientId, bind_id: u32, lease_time: Option<u32>) -> Body {
     Body::ExtendRequest { client_id, bind_id: BindId(bind_id), lease_time }
 }
