@@ -11,6 +11,7 @@ use rsip_proto::host::{self, HostTransport};
 use rsip_proto::lease::Remote;
 use rsip_sys::netlink::Prefix;
 
+use crate::discovery::args::{Discover, Search};
 use crate::hooks::wait::Wish;
 
 /// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
@@ -69,10 +70,16 @@ pub enum Command {
     /// Let ports go again that `listen` keeps; one that a program uses stays until the program is done.
     #[command(after_help = "Examples:\n  rsip-client unlisten 443")]
     Unlisten(Ports),
+    /// Look for gateways by SLP and print a line for each, the best first; exits with 3 if there is none.
+    #[command(
+        after_help = "Examples:\n  rsip-client discover\n  rsip-client discover --interface eth1 --scope LAB --json\n  rsip-client discover --da 10.0.0.9"
+    )]
+    Discover(Discover),
 }
 
 const UP_EXAMPLES: &str = "\
 Examples:
+  rsip-client up                                       # the least busy gateway that SLP finds
   rsip-client up --gateway 10.0.0.1
   rsip-client up --gateway 10.0.0.1:4555 --transport udp --block 64 --linger 5
   rsip-client up --gateway 10.0.0.1 --listen 22 --ignore 6010 --ignore 8000-8099
@@ -104,9 +111,12 @@ pub struct Ports {
 /// Settings of the agent.
 #[derive(Clone, Debug, Args)]
 pub struct Up {
-    /// The gateway's private address, and its port if it is not 4555.
+    /// The gateway's private address, and its port if it is not 4555 [default: the least busy one that SLP finds]
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_gateway, env = "RSIP_GATEWAY")]
-    pub gateway: SocketAddrV4,
+    pub gateway: Option<SocketAddrV4>,
+    /// Without a gateway's address: which ones are looked for, and how.
+    #[command(flatten)]
+    pub search: Search,
     /// What carries RSIP.
     #[arg(long, value_enum, default_value = "tcp")]
     pub transport: Transport,
@@ -235,7 +245,7 @@ fn parse_gateway(text: &str) -> Result<SocketAddrV4, String> {
     if gateway.port() == 0 {
         return Err("port 0 is no port".to_owned());
     }
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    if !is_one_machine(*address) {
         return Err(format!("{address} is not the address of one machine"));
     }
     Ok(gateway)
@@ -264,6 +274,11 @@ fn parse_private_net(text: &str) -> Result<Prefix, String> {
         }
         network => Ok(network),
     }
+}
+
+/// Whether something can listen there, and nothing else.
+pub(crate) const fn is_one_machine(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

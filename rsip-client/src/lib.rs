@@ -5,6 +5,7 @@
 //! | [`cli`], [`calls`] | command line; the sub-commands that ask a running agent |
 //! | [`agent`] | the event loop around `rsip_proto::host`, and what it does to the host |
 //! | [`hooks`] | the programs on bind(), connect() and close(), and their maps |
+//! | [`discovery`] | which gateways there are: the user agent of SLP |
 //! | [`tunnel`] | device, routes, rules; which addresses are left alone |
 //! | [`ports`] | the kernel's own port choice, confined to what is leased |
 //! | [`usage`] | when a port can be given back |
@@ -18,6 +19,7 @@ pub mod book;
 pub mod calls;
 pub mod cli;
 pub mod control;
+pub mod discovery;
 pub mod hooks;
 pub mod ports;
 pub mod recovery;

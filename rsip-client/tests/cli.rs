@@ -34,8 +34,10 @@ fn asking_where_no_agent_runs_is_said_in_one_line() {
 #[test]
 fn a_wrong_command_line_names_what_is_wrong() {
     for (arguments, word) in [
-        (&["up"][..], "--gateway"),
-        (&["up", "--gateway", "gw.example"], "gw.example"),
+        (&["up", "--gateway", "gw.example"][..], "gw.example"),
+        (&["up", "--scope", "A,,B"], "A,,B"),
+        (&["discover", "--da", "da.example"], "da.example"),
+        (&["discover", "--timeout", "0"], "seconds"),
         (&["up", "--gateway", "10.0.0.1", "--block", "256"], "256"),
         (&["up", "--gateway", "10.0.0.1", "--linger", "-1"], "-1"),
         (&["up", "--gateway", "10.0.0.1", "--ignore", "90-80"], "90-80"),

@@ -64,7 +64,7 @@ class Registry:
         """Takes a SrvReg, or raises [`Refused`]. What is accepted though it is not as it should be is a complaint."""
         self.expire(now)
         try:
-            kind, _, port = strings.service_url(message["url"])
+            kind, _, _ = strings.service_url(message["url"])
             service_type = strings.service_type(message["type"])
             scopes = strings.scopes(message["scopes"])
             found = strings.attributes(message["attributes"])
@@ -82,8 +82,6 @@ class Registry:
             complaints.append(f"type {service_type} for the URL {message['url']}")
         if service_type == "service:rsip":
             complaints += strings.template(found)
-            if port is None:
-                complaints.append("a URL without a port: service:rsip has no port of its own to fall back on")
             if "/" in message["url"].partition("://")[2]:
                 complaints.append("a URL with a path, which service:rsip has not")
         key = (message["url"], primary(message["language"]))

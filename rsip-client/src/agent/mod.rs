@@ -18,6 +18,7 @@
 //! 5. the host's network changed;
 //! 6. time: what is due now is not late a moment later.
 
+mod choice;
 mod commands;
 mod complaints;
 pub mod effects;

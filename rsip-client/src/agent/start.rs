@@ -27,7 +27,7 @@ use super::listeners::Listeners;
 use super::report::transport_name;
 use super::trouble::Trouble;
 use super::wants::Wants;
-use super::{Agent, Settings, Stage};
+use super::{Agent, Settings, Stage, choice};
 use crate::book::Book;
 use crate::cli::{OnTimeout, Up};
 use crate::hooks::ebpf::EbpfHooks;
@@ -44,13 +44,13 @@ pub const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIG
 pub const PROGRAM: &str = "rsip-client";
 
 /// Events and calls on their way to the agent; who sends more waits.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 /// With `--persist`: how often the way to the gateway is looked for.
 const PATH_RETRY: Duration = Duration::from_secs(1);
 /// How long the kernel may take to clean up after a killed agent.
 const DYING: Duration = Duration::from_secs(5);
 /// An answer to the last caller is written before the process ends.
-const FAREWELL: Duration = Duration::from_millis(50);
+pub(super) const FAREWELL: Duration = Duration::from_millis(50);
 
 /// `rsip-client up`.
 ///
@@ -67,8 +67,13 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
         run_dir: claim(&directory)?,
         netns_cookie: netns::cookie().map_err(|error| missing(&error, "needs Linux 5.18 or later"))?,
     };
-    let patience = (!arguments.persist).then_some(arguments.timeout);
-    serve(&arguments, arguments.gateway, patience, &ground).await
+    match arguments.gateway {
+        Some(gateway) => {
+            let patience = (!arguments.persist).then_some(arguments.timeout);
+            serve(&arguments, gateway, patience, &ground).await
+        }
+        None => choice::serve_found(&arguments, &ground).await,
+    }
 }
 
 /// What is ours before the gateway is known, and stays so whichever it will be.
@@ -186,7 +191,7 @@ pub(crate) async fn serve(
     outcome
 }
 
-fn listen_for(kind: SignalKind) -> anyhow::Result<Signal> {
+pub(super) fn listen_for(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("cannot listen for signals")
 }
 

@@ -35,14 +35,22 @@ impl Agent {
     /// Where it ends or is not ready in time.
     pub fn start(lab: &Lab, host: Host, more: &[String]) -> Result<Self> {
         let mut agent = Self::launch(lab, host, more)?;
-        wait::until(&format!("the agent of {} to be ready", host.name()), READY, || {
-            agent.process.expect_running()?;
+        agent.becomes_ready(lab, host, READY)?;
+        Ok(agent)
+    }
+
+    /// Waits until it is registered and has its tunnel.
+    ///
+    /// # Errors
+    /// Where it ends or is not ready in time.
+    pub fn becomes_ready(&mut self, lab: &Lab, host: Host, limit: Duration) -> Result<()> {
+        wait::until(&format!("the agent of {} to be ready", host.name()), limit, || {
+            self.process.expect_running()?;
             Ok(match missing(lab, host)? {
                 None => Look::Ready(()),
                 Some(what) => Look::NotYet(what),
             })
-        })?;
-        Ok(agent)
+        })
     }
 
     /// Starts it and does not wait.
@@ -50,10 +58,21 @@ impl Agent {
     /// # Errors
     /// Where it cannot be started.
     pub fn launch(lab: &Lab, host: Host, more: &[String]) -> Result<Self> {
+        let gateway = ["--gateway".to_owned(), GATEWAY.to_string()];
+        Self::launch_bare(lab, host, &[&gateway[..], more].concat())
+    }
+
+    /// The same without a gateway's address.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn launch_bare(lab: &Lab, host: Host, more: &[String]) -> Result<Self> {
         let mut command = lab.host(host).command(binaries::under_test("rsip-client")?);
         command
-            .args(["up", "--gateway", &GATEWAY.to_string(), "--linger", &LINGER.as_secs().to_string()])
-            .args(more);
+            .args(["up", "--linger", &LINGER.as_secs().to_string()])
+            .args(more)
+            // Of whoever runs the tests.
+            .env_remove("RSIP_GATEWAY");
         let log = lab.folder().join(format!("rsip-client-{}.log", host.name()));
         Ok(Self { process: Process::start("rsip-client", &mut command, &log)? })
     }

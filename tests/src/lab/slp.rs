@@ -22,7 +22,9 @@ use super::process::Process;
 use super::topology::Lab;
 use super::wait::{self, Look};
 
+mod discover;
 mod judge;
+pub use discover::{Found, discover, discovered, expect_none};
 pub use judge::{Packet, Verdict, judge};
 
 /// The stand-in, file by file.
