@@ -284,3 +284,15 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
         text.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_digit(16).unwrap() as u8).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
+
+/// The same message, made `length` bytes long by a vendor's parameter that says nothing to anybody.
+pub(crate) fn padded(message: &[u8], length: usize) -> Vec<u8> {
+    let mut bytes = message.to_vec();
+    let value =
+        length.checked_sub(bytes.len() + 3).filter(|value| *value >= 4).expect("room for a parameter");
+    bytes.push(12);
+    bytes.extend(u16::try_from(value).unwrap().to_be_bytes());
+    bytes.resize(length, 0xee);
+    bytes[2..4].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+    bytes
+}
