@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::host::binding::SlotId;
+use crate::host::grant::Offer;
 use crate::host::registration::Registration;
 use crate::host::requests::{Outstanding, Purpose, client_of, creates_binding};
 use crate::host::{Host, HostTransport};
@@ -50,14 +51,23 @@ impl Host {
                 if let Registration::None { stale, .. } = &mut self.registration {
                     *stale = None;
                 }
+                if matches!(body, Body::DeRegisterResponse { .. }) {
+                    self.stop_all_use(now);
+                }
             }
             Purpose::Leave => self.registration = Registration::None { stale: None, at: now },
             Purpose::Query | Purpose::Slot(_) => {
                 let current = client_of(&message.body) == self.client_id();
                 if current && !self.registration_is_denied(&body, now) {
-                    self.confirm();
-                    if let Purpose::Slot(id) = purpose {
-                        self.slot_answered(id, &message.body, body, clock.first_sent(), now);
+                    match purpose {
+                        Purpose::Slot(id) => {
+                            self.confirm();
+                            self.slot_answered(id, &message.body, body, clock.first_sent(), now);
+                        }
+                        _ => {
+                            self.confirm_by_query(now);
+                            self.query_answered(&body);
+                        }
                     }
                 }
                 if let Purpose::Slot(id) = purpose {
@@ -78,9 +88,13 @@ impl Host {
             }
             Body::ErrorResponse {
                 error: ErrorCode::AlreadyUnregistered | ErrorCode::BadClientId, ..
-            }
-            | Body::DeRegisterResponse { .. } => {
+            } => {
                 self.lose_registration(false, now);
+                true
+            }
+            Body::DeRegisterResponse { .. } => {
+                self.lose_registration(false, now);
+                self.stop_all_use(now);
                 true
             }
             _ => false,
@@ -101,9 +115,21 @@ impl Host {
             }
             Body::ErrorResponse { error, client_id, .. } if client_id.is_none_or(|it| it == own) => {
                 self.heard(now);
-                // The rest is about packets that the data path dropped (RFC 3103 section 10.4): nothing to decide.
-                if !self.registration_is_denied(body, now) && *error == ErrorCode::InternalServerError {
-                    self.probe_now = true;
+                if self.registration_is_denied(body, now) {
+                    return;
+                }
+                match error {
+                    ErrorCode::InternalServerError => self.probe_now = true,
+                    // About packets that the gateway dropped (RFC 3103 section 10.4): for people to see, nothing to decide.
+                    ErrorCode::BadTunnelType
+                    | ErrorCode::LocalAddrUnallowed
+                    | ErrorCode::LocalAddrportUnallowed
+                    | ErrorCode::RemoteAddrUnallowed
+                    | ErrorCode::RemoteAddrportUnallowed => {
+                        let count = self.complaints.entry(*error).or_default();
+                        *count = count.saturating_add(1);
+                    }
+                    _ => {}
                 }
             }
             _ => {}
@@ -119,13 +145,16 @@ impl Host {
             },
             Body::ListenResponse(grant) => {
                 let fits = matches!(request, Body::ListenRequest(_));
-                self.granted(id, request, &grant, fits, since, now);
+                self.granted(id, request, &Offer::from(&grant), fits, since, now);
             }
             Body::AssignResponseRsapIp(grant) => {
                 let fits = matches!(request, Body::AssignRequestRsapIp(_));
-                self.granted(id, request, &grant, fits, since, now);
+                self.granted(id, request, &Offer::from(&grant), fits, since, now);
             }
-            Body::AssignResponseRsaIp(grant) => self.unusable(id, grant.bind_id, now),
+            Body::AssignResponseRsaIp(grant) => {
+                let fits = matches!(request, Body::AssignRequestRsaIp(_));
+                self.granted(id, request, &Offer::from(&grant), fits, since, now);
+            }
             Body::ExtendResponse { bind_id, lease_time, .. } => {
                 self.extended(id, bind_id, lease_time, since, now);
             }

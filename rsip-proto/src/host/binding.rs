@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::host::retransmit::{Backoff, after};
 use crate::host::{BindingKind, HostBinding, WithdrawReason};
 use crate::ids::{BindId, ClientId, OpId};
-use crate::wire::{ErrorCode, Ports};
+use crate::lease::Leased;
+use crate::wire::ErrorCode;
 
 /// Names a slot; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,8 @@ pub(super) enum Target {
     Port(u16),
     /// RSAP ports for the kernel's own choice.
     Block,
+    /// A whole address (RSA-IP).
+    Address,
     /// Nothing that is wanted: a binding that has to be given back.
     Stray,
 }
@@ -138,7 +141,9 @@ pub(super) struct Slot {
     pub(super) used: bool,
     pub(super) fixed: Fixed,
     /// Ask for exactly this: what was held before.
-    pub(super) hint: Option<(Ipv4Addr, Ports)>,
+    pub(super) hint: Option<(Ipv4Addr, Leased)>,
+    /// What was held until the gateway ended the registration, and for how long: it is asked for again, also after a crash.
+    pub(super) ended: Option<(HostBinding, Duration)>,
     /// Ports to ask for in a block.
     pub(super) size: u8,
     pub(super) refused: Option<ErrorCode>,
@@ -157,6 +162,7 @@ impl Slot {
             used: false,
             fixed: Fixed::No,
             hint: None,
+            ended: None,
             size: 0,
             refused: None,
             backoff,
@@ -173,6 +179,7 @@ impl Slot {
     pub(super) fn kind(&self) -> BindingKind {
         match (self.target, self.fixed) {
             (Target::Block | Target::Stray, _) => BindingKind::Block,
+            (Target::Address, _) => BindingKind::Address,
             (Target::Port(_), Fixed::No) => BindingKind::Listen,
             (Target::Port(_), Fixed::Asked | Fixed::Kept) => BindingKind::StaticListen,
         }
@@ -216,14 +223,14 @@ impl Slot {
     /// Notes what is held, so that exactly this is asked for again.
     pub(super) fn remember(&mut self) {
         if let Some(lease) = self.lease() {
-            self.hint =
-                Some((lease.binding.address, lease.binding.leased.ports().cloned().unwrap_or(Ports::ANY)));
+            self.hint = Some((lease.binding.address, lease.binding.leased.clone()));
         }
     }
 
     /// It was granted: what was said about earlier attempts does not count any more.
     pub(super) fn was_granted(&mut self) {
         self.hint = None;
+        self.ended = None;
         self.refused = None;
     }
 
@@ -241,7 +248,7 @@ impl Slot {
                 | ErrorCode::FlowPolicyViolation
         );
         let block = self.target == Target::Block;
-        if self.hint.is_some() && (block || other_address) {
+        if self.hint.is_some() && (block || self.target == Target::Address || other_address) {
             self.hint = None;
             return true;
         }

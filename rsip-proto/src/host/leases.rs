@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::host::binding::{Fate, Lease, Slot, SlotId, State};
-use crate::host::grant::usable;
+use crate::host::grant::{Offer, usable};
 use crate::host::retransmit::after;
 use crate::host::{DenyReason, Host, HostBinding, HostCommand, InstallFailed, WithdrawReason};
 use crate::ids::{BindId, ClientId, OpId};
-use crate::lease::Remote;
 use crate::wire::Body;
-use crate::wire::message::PortBinding;
 
 impl Host {
     /// The outcome of `Publish`. After `Err` nothing of the binding is in use.
@@ -59,7 +57,7 @@ impl Host {
         &mut self,
         id: SlotId,
         request: &Body,
-        grant: &PortBinding,
+        grant: &Offer<'_>,
         fits: bool,
         since: Instant,
         now: Instant,
@@ -89,14 +87,9 @@ impl Host {
     }
 
     /// The lease in a grant, if this host can use it.
-    fn accept(&self, id: SlotId, request: &Body, grant: &PortBinding, since: Instant) -> Option<Lease> {
-        let (address, ports) = match request {
-            Body::ListenRequest(asked) => (&asked.local_address, &asked.local_ports),
-            Body::AssignRequestRsapIp(asked) => (&asked.local_address, &asked.local_ports),
-            _ => return None,
-        };
+    fn accept(&self, id: SlotId, request: &Body, grant: &Offer<'_>, since: Instant) -> Option<Lease> {
         let client_id = self.client_id()?;
-        let usable = usable(client_id, address, ports, grant)?;
+        let usable = usable(client_id, request, grant)?;
         let name = (client_id, grant.bind_id);
         let taken = self.table.by_bind_id(grant.bind_id).is_some()
             || self.table.published_as(name, id).is_some_and(|other| self.is_installing(other));
@@ -108,8 +101,8 @@ impl Host {
             client_id,
             bind_id: grant.bind_id,
             address: usable.address,
-            leased: usable.ports.into(),
-            remote: Remote::Any,
+            leased: usable.leased,
+            remote: usable.remote,
             tunnel: usable.tunnel,
             tunnel_endpoint: usable.tunnel_endpoint,
         };
@@ -190,6 +183,9 @@ impl Host {
     pub(super) fn ended(&mut self, id: SlotId, reason: WithdrawReason, now: Instant) {
         self.table.change(id, |slot| {
             slot.remember();
+            if reason == WithdrawReason::Deregistered {
+                slot.ended = slot.lease().map(|lease| (lease.binding.clone(), lease.time));
+            }
             slot.state = State::Asking;
         });
         if reason == WithdrawReason::Revoked {
@@ -219,7 +215,7 @@ impl Host {
                 self.ended(id, reason, now);
             }
             State::Waiting { retry_at } if *retry_at <= now => {
-                let size = self.config.block_size;
+                let size = self.request_size();
                 self.table.change(id, |slot| {
                     slot.state = State::Asking;
                     slot.size = size;

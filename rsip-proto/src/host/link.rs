@@ -149,7 +149,8 @@ impl Host {
                 .table
                 .get(id)
                 .is_some_and(|slot| matches!(slot.state, State::Installing { fate: Fate::Use, .. }));
-            if !installing {
+            let served = installing || self.address_is_coming();
+            if !served {
                 let reason =
                     if self.is_outstanding(id) { DenyReason::Timeout } else { DenyReason::Unreachable };
                 self.deny(id, reason);

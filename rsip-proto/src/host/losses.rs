@@ -8,7 +8,7 @@ use crate::host::{DenyReason, Host, WithdrawReason};
 use crate::ids::BindId;
 use crate::wire::ErrorCode;
 
-/// FREE_REQUEST is repeated so often when the gateway fails to carry it out; then the lease's end must do.
+/// FREE_REQUEST is sent so often to a gateway that fails to carry it out; then both sides begin anew.
 const FREE_TRIES: u8 = 3;
 
 impl Host {
@@ -110,8 +110,14 @@ impl Host {
                 _ => None,
             }
         });
-        if again.flatten() == Some(false) {
-            self.freed(id, now);
+        if again.flatten() != Some(false) {
+            return;
+        }
+        self.freed(id, now);
+        if error != ErrorCode::BadBindId {
+            // The two sides do not agree on what is held: "de-registering then re-registering" settles it (RFC 3103
+            // section 9.12.3).
+            self.lose_registration(true, now);
         }
     }
 

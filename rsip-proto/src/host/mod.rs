@@ -3,8 +3,8 @@
 //! # What it does
 //!
 //! It keeps one registration at one gateway, and in it a set of *slots*: one for each port that a program or the
-//! administrator wants by number (LISTEN), one for each block of ephemeral ports (ASSIGN). A slot is asked for, taken
-//! into use by the shell, extended at half life, and given back:
+//! administrator wants by number (LISTEN), one for each block of ephemeral ports (ASSIGN), or, with RSA-IP, one for a whole
+//! address and nothing else. A slot is asked for, taken into use by the shell, extended at half life, and given back:
 //!
 //! ```text
 //!            granted            handle_done(Ok)            nobody wants it, its turn came
@@ -15,8 +15,23 @@
 //!  Waiting                                  InUse, lost (the gateway restarted) -- refused --> Withdraw
 //! ```
 //!
-//! What was never granted and is wanted by a program alone ends with a refusal; blocks and the administrator's ports
-//! wait and are asked for again.
+//! What was never granted and is wanted by a program alone ends with a refusal; blocks, addresses and the administrator's
+//! ports wait and are asked for again.
+//!
+//! Under a remote flow policy every request names the configured peer. A gateway whose terms do not fit the configuration
+//! is left again at once, and asked anew from time to time ([`Mismatch`]).
+//!
+//! # What the gateway takes away
+//!
+//! - REGISTER_FIRST: it forgot us. What is in use stays so while the same is asked for again (`Renamed`), since no word
+//!   says that it must not be used; a refusal ends it.
+//! - DE-REGISTER_RESPONSE: all use stops at once (RFC 3103 section 9.5.1). We register again and ask for the same; what is
+//!   granted is published anew.
+//! - FREE_RESPONSE: the use of that binding stops at once. A program keeps its socket and loses the port: it is not asked
+//!   for again until somebody binds it. Blocks, addresses and the administrator's ports are asked for again after a pause.
+//! - An extension that is refused is asked for again while the lease lasts; BAD_BIND_ID instead means that the gateway
+//!   lost the binding, and the same is asked for again at once. A lease that ends ends the use, and the same is asked for
+//!   again.
 //!
 //! # Rules
 //!
@@ -33,9 +48,10 @@
 //! | file | what |
 //! |---|---|
 //! | [`command`], [`config`], [`resume`], [`view`] | the interface |
-//! | `wants`, `leave` | what programs and the administrator want; the end |
+//! | `wants`, `blocks`, `whole`, `leave` | what programs and the administrator want; the end |
 //! | `link`, `retransmit` | the transport, silence, and when to try again |
-//! | `registration` | being registered, and beginning anew |
+//! | `registration`, `terms` | being registered, beginning anew, and whether the terms fit |
+//! | `locality` | what the gateway calls local |
 //! | `requests`, `queue` | what is asked next |
 //! | `answers`, `grant` | what the gateway says, and whether it is of use |
 //! | `leases`, `losses` | how bindings begin and go on; how they end |
@@ -48,22 +64,25 @@ pub mod view;
 
 mod answers;
 mod binding;
+mod blocks;
 mod grant;
 mod leases;
 mod leave;
 mod link;
+mod locality;
 mod losses;
 mod queue;
 mod registration;
 mod requests;
 mod retransmit;
 mod table;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod wants;
+mod whole;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::time::Instant;
 
 pub use command::{
@@ -76,10 +95,11 @@ pub use view::{BindingState, BindingView, GatewayState, HostView, PendingView};
 
 use crate::ids::{MessageCounter, OpId};
 use crate::wire::ErrorCode;
-use binding::SlotId;
+use binding::{SlotId, Target};
 use link::Link;
+use locality::Locality;
 use queue::Queue;
-use registration::Registration;
+use registration::{Obstacle, Registration};
 use requests::Outstanding;
 use retransmit::Backoff;
 use table::Table;
@@ -98,14 +118,15 @@ pub struct Host {
     unreachable: bool,
     registration: Registration,
     register_backoff: Backoff,
-    /// Why the gateway does not register us.
-    refused: Option<ErrorCode>,
+    /// Why we are not registered, or not for long.
+    obstacle: Option<Obstacle>,
     /// An ALREADY_REGISTERED was answered by DE-REGISTER once: a second one in a row is a refusal.
     displaced: bool,
     counter: MessageCounter,
     outstanding: Option<Outstanding>,
-    /// What the gateway calls local, as told to the shell.
-    local: Vec<(Ipv4Addr, u8)>,
+    locality: Locality,
+    /// Ephemeral ports wanted.
+    ephemeral: usize,
     /// What it complained of.
     complaints: BTreeMap<ErrorCode, u64>,
     heard_at: Instant,
@@ -131,11 +152,12 @@ impl Host {
             unreachable: false,
             registration: Registration::None { stale: None, at: now },
             register_backoff: Backoff::new(&config),
-            refused: None,
+            obstacle: None,
             displaced: false,
             counter: MessageCounter::ASYNCHRONOUS,
             outstanding: None,
-            local: Vec::new(),
+            locality: Locality::new(now),
+            ephemeral: 0,
             complaints: BTreeMap::new(),
             heard_at: now,
             probe_now: false,
@@ -151,15 +173,21 @@ impl Host {
         }
     }
 
-    /// Connects, registers, and leases a block unless one is there from an earlier run.
+    /// Connects, registers, and leases a block or an address unless one is there from an earlier run.
     pub fn start(&mut self, now: Instant) {
         if !matches!(self.link, Link::Closed) || self.leaving.is_some() || self.stopped {
             return;
         }
         self.heard_at = now;
-        let has_block = self.table.iter().any(|(_, slot)| slot.target == binding::Target::Block);
-        if !has_block {
-            self.add_block(now);
+        let target = match self.config.method {
+            Method::RsapIp => Target::Block,
+            Method::RsaIp => Target::Address,
+        };
+        let resumed = self.table.iter().any(|(_, slot)| slot.target == target && slot.used);
+        match target {
+            _ if resumed => {}
+            Target::Address => self.add_address(now),
+            Target::Block | Target::Port(_) | Target::Stray => self.add_block(now),
         }
         self.connect(now);
     }

@@ -67,6 +67,11 @@ impl Queue {
         Some(id)
     }
 
+    /// Nobody stands here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// Everybody leaves.
     pub(super) fn clear(&mut self) {
         *self = Self { next_place: self.next_place, ..Self::default() };

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::host::binding::{Fate, State};
 use crate::host::retransmit::after;
-use crate::host::{DenyReason, Host, HostCommand, RegistrationChange, WithdrawReason};
+use crate::host::terms::{against_offer, against_policy};
+use crate::host::{DenyReason, Host, HostCommand, Mismatch, RegistrationChange, WithdrawReason};
 use crate::ids::{BindId, ClientId};
 use crate::wire::{Body, ErrorCode, FlowPolicy, RsipMethod, TunnelType};
 
@@ -27,6 +28,32 @@ pub(super) enum Registration {
     Held(Held),
 }
 
+/// Why there is no registration that could be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// The gateway said no.
+    Refused(ErrorCode),
+    /// What it demands or offers does not fit.
+    Mismatch(Mismatch),
+}
+
+impl Obstacle {
+    /// What programs are told.
+    pub(super) const fn reason(self) -> DenyReason {
+        match self {
+            Self::Refused(error) => DenyReason::Gateway(error),
+            Self::Mismatch(mismatch) => DenyReason::Mismatch(mismatch),
+        }
+    }
+
+    const fn change(self) -> RegistrationChange {
+        match self {
+            Self::Refused(error) => RegistrationChange::Refused(error),
+            Self::Mismatch(mismatch) => RegistrationChange::Unsuitable(mismatch),
+        }
+    }
+}
+
 /// What a REGISTER_RESPONSE said, and what became of it.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
@@ -36,7 +63,8 @@ pub(super) struct Held {
     pub(super) flow_policy: Option<FlowPolicy>,
     pub(super) methods: Vec<RsipMethod>,
     pub(super) tunnel_types: Vec<TunnelType>,
-    /// The gateway has answered something under this name.
+    pub(super) since: Instant,
+    /// The gateway has done something under this name.
     pub(super) confirmed: bool,
     /// The shell knows.
     pub(super) announced: bool,
@@ -69,6 +97,13 @@ impl Host {
                 if tunnel_types.is_empty() {
                     tunnel_types.push(TunnelType::IpIp);
                 }
+                let mismatch = against_policy(&self.config, flow_policy)
+                    .or_else(|| against_offer(&self.config, &methods, &tunnel_types));
+                if let Some(mismatch) = mismatch {
+                    // Of no use to us, and in the way of others there.
+                    self.not_registered(Obstacle::Mismatch(mismatch), Some(client_id), now);
+                    return;
+                }
                 // No lease at all would be a loop that never rests.
                 let lease_time = Duration::from_secs(lease_time.max(1).into());
                 self.registration = Registration::Held(Held {
@@ -78,14 +113,17 @@ impl Host {
                     flow_policy: Some(flow_policy),
                     methods,
                     tunnel_types,
+                    since: now,
                     confirmed: false,
                     announced: false,
                 });
-                self.refused = None;
+                self.obstacle = None;
                 self.displaced = false;
                 self.doubt = false;
                 self.probe_now = false;
                 self.announce();
+                self.ask_what_is_local(now);
+                self.fit_requests_to_policy();
                 for id in self.table.ids() {
                     self.enqueue(id, now);
                 }
@@ -99,7 +137,7 @@ impl Host {
             }
             Body::ErrorResponse { error, client_id, .. } => {
                 let stale = client_id.filter(|_| error == ErrorCode::AlreadyRegistered);
-                self.registration_refused(error, stale, now);
+                self.not_registered(Obstacle::Refused(error), stale, now);
             }
             _ => {}
         }
@@ -110,6 +148,17 @@ impl Host {
         if let Registration::Held(held) = &mut self.registration {
             held.confirmed = true;
             self.register_backoff.reset();
+            self.announce();
+        }
+    }
+
+    /// So does an answer to QUERY, but not that to the first one, which follows each registration: a gateway that forgets
+    /// its hosts with the next request would be asked again and again without a pause.
+    pub(super) fn confirm_by_query(&mut self, now: Instant) {
+        let Registration::Held(held) = &self.registration else { return };
+        if now.saturating_duration_since(held.since) >= self.config.retry_max {
+            self.confirm();
+        } else {
             self.announce();
         }
     }
@@ -134,13 +183,15 @@ impl Host {
         }
     }
 
-    fn registration_refused(&mut self, error: ErrorCode, stale: Option<ClientId>, now: Instant) {
+    /// The registration was refused, or is of no use; asked for again after a pause. `stale`: the name to be de-registered
+    /// first, at once.
+    fn not_registered(&mut self, obstacle: Obstacle, stale: Option<ClientId>, now: Instant) {
         let at = after(now, self.register_backoff.pause());
         self.registration = Registration::None { stale, at };
-        self.refused = Some(error);
-        self.commands.push_back(HostCommand::Registration(RegistrationChange::Refused(error)));
+        self.obstacle = Some(obstacle);
+        self.commands.push_back(HostCommand::Registration(obstacle.change()));
         for id in self.table.ids() {
-            self.deny(id, DenyReason::Gateway(error));
+            self.deny(id, obstacle.reason());
             self.table.change(id, |slot| {
                 if let State::InUse { lease, lost: true } = &mut slot.state {
                     lease.expires_at = lease.expires_at.min(after(now, GRACE));
@@ -198,6 +249,25 @@ impl Host {
         }
     }
 
+    /// DE-REGISTER_RESPONSE: the host "MUST stop all use of the resources" (RFC 3103 section 9.5.1). What was in use is
+    /// asked for again under the next registration.
+    pub(super) fn stop_all_use(&mut self, now: Instant) {
+        for id in self.table.ids() {
+            let in_use =
+                self.table.get(id).is_some_and(|slot| matches!(slot.state, State::InUse { lost: true, .. }));
+            if in_use {
+                self.withdraw(id, WithdrawReason::Deregistered);
+                self.ended(id, WithdrawReason::Deregistered, now);
+            }
+            self.table.change(id, |slot| match slot.state {
+                State::Installing { fate: Fate::Renew, .. } => {
+                    slot.set_fate(Fate::Withdraw(WithdrawReason::Deregistered));
+                }
+                _ => {}
+            });
+        }
+    }
+
     /// When the registration has to be looked after.
     pub(super) fn registration_deadline(&self) -> Option<Instant> {
         let idle = self.link_is_up() && self.outstanding.is_none() && self.leaving.is_none();
@@ -230,14 +300,19 @@ impl Host {
         if !self.probe_now && self.probe_at() > now {
             return None;
         }
-        self.probe_now = false;
         let bound = self.table.iter().find_map(|(id, slot)| match &slot.state {
             State::Resumed(lease) | State::InUse { lease, lost: false } if slot.wanted() => {
                 Some(Probe::Extend(id, lease.binding.bind_id))
             }
             _ => None,
         });
-        Some(bound.unwrap_or(Probe::Query))
+        let asks_anyway = std::mem::take(&mut self.probe_now) && !self.queue.is_empty();
+        match bound {
+            // Whatever is asked next will tell, too.
+            None if asks_anyway => None,
+            None => Some(Probe::Query),
+            bound @ Some(_) => bound,
+        }
     }
 }
 

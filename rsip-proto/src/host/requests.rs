@@ -6,10 +6,11 @@ use crate::host::binding::{SlotId, State, Target};
 use crate::host::queue::Lane;
 use crate::host::registration::{Probe, Registration};
 use crate::host::retransmit::Retransmit;
+use crate::host::terms::{remote, remote_parameters};
 use crate::host::{Host, HostCommand, WithdrawReason};
 use crate::ids::{BindId, ClientId};
-use crate::wire::message::{AssignRequestRsapIp, ListenRequest};
-use crate::wire::{Address, Body, LocalPolicy, Message, Ports, TunnelType};
+use crate::wire::message::{AssignRequestRsaIp, AssignRequestRsapIp, ListenRequest};
+use crate::wire::{Address, Body, Message, Ports, TunnelType};
 
 /// What the outstanding request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub(super) const fn client_of(request: &Body) -> Option<ClientId> {
         | Body::ExtendRequest { client_id, .. }
         | Body::FreeRequest { client_id, .. }
         | Body::QueryRequest { client_id, .. } => Some(*client_id),
+        Body::AssignRequestRsaIp(request) => Some(request.client_id),
         Body::AssignRequestRsapIp(request) => Some(request.client_id),
         Body::ListenRequest(request) => Some(request.client_id),
         _ => None,
@@ -49,13 +51,14 @@ pub(super) const fn client_of(request: &Body) -> Option<ClientId> {
 
 /// Whether carrying out this request twice leaves a binding whose name is never heard.
 pub(super) const fn creates_binding(request: &Body) -> bool {
-    matches!(request, Body::AssignRequestRsapIp(_) | Body::ListenRequest(_))
+    matches!(request, Body::AssignRequestRsaIp(_) | Body::AssignRequestRsapIp(_) | Body::ListenRequest(_))
 }
 
 impl Host {
     /// Sends the next request, if it is time for one.
     pub(super) fn pump(&mut self, now: Instant) {
         if !self.stopped && self.link_is_up() && self.outstanding.is_none() {
+            self.gather_block(now);
             let next = if self.leaving.is_some() { self.leave_request() } else { self.next_request(now) };
             if let Some((body, purpose)) = next {
                 self.counter = self.counter.next();
@@ -81,18 +84,19 @@ impl Host {
 
     fn next_request(&mut self, now: Instant) -> Option<(Body, Purpose)> {
         match &self.registration {
-            Registration::None { at, .. } if *at > now => None,
+            // "At once" (RFC 3103 sections 10.2.1 and 10.2.2), also where the next registration has to wait.
             Registration::None { stale: Some(client_id), .. } => {
                 Some((Body::DeRegisterRequest { client_id: *client_id }, Purpose::Forget))
             }
+            Registration::None { at, .. } if *at > now => None,
             Registration::None { stale: None, .. } => Some((Body::RegisterRequest, Purpose::Register)),
             Registration::Held(held) => {
                 let client_id = held.client_id;
+                if self.must_query(now) {
+                    return Some(self.query(client_id, now));
+                }
                 match self.probe(now) {
-                    Some(Probe::Query) => {
-                        let body = Body::QueryRequest { client_id, tuples: Vec::new() };
-                        return Some((body, Purpose::Query));
-                    }
+                    Some(Probe::Query) => return Some(self.query(client_id, now)),
                     Some(Probe::Extend(id, bind_id)) => {
                         return Some((self.extend(client_id, bind_id), Purpose::Slot(id)));
                     }
@@ -103,16 +107,26 @@ impl Host {
                         return Some((body, Purpose::Slot(id)));
                     }
                 }
-                None
+                self.may_query(now).then(|| self.query(client_id, now))
             }
         }
+    }
+
+    /// "Send everything that you are willing to give" (RFC 3103 section 9.14.3). Also asks whether we are registered.
+    fn query(&mut self, client_id: ClientId, now: Instant) -> (Body, Purpose) {
+        self.query_sent(now);
+        (Body::QueryRequest { client_id, tuples: Vec::new() }, Purpose::Query)
     }
 
     /// Puts a slot in line, if it has something to ask.
     pub(super) fn enqueue(&mut self, id: SlotId, now: Instant) {
         let Some(slot) = self.table.get(id) else { return };
         let lane = match &slot.state {
-            State::Asking | State::Resumed(_) | State::InUse { lost: true, .. } => Lane::Urgent,
+            State::Asking if self.comes_with_the_address(slot) => return,
+            State::Asking | State::Resumed(_) | State::InUse { lost: true, .. } => {
+                let more = slot.target == Target::Block && self.is_micro() && self.has_a_block();
+                if more { Lane::Background } else { Lane::Urgent }
+            }
             State::InUse { lease, .. } => {
                 let due = lease.extend_at.is_none_or(|at| at <= now);
                 match (slot.wanted(), due) {
@@ -185,35 +199,42 @@ impl Host {
             }
             _ => None,
         });
-        let micro = matches!(&self.registration, Registration::Held(held)
-            if held.flow_policy.is_some_and(|policy| policy.local == LocalPolicy::Micro));
+        let policy = self.flow_policy()?;
+        let (remote_address, remote_ports) = remote_parameters(remote(&self.config, policy));
         let lease_time = self.lease_wish();
         let slot = self.table.get(id)?;
         let (address, ports) = match (&slot.hint, slot.target) {
-            (Some((held, ports)), _) => (Some(*held), ports.clone()),
-            (None, Target::Port(port)) => (address, Ports::single(port)),
-            // Local micro-flow policy: one port per request (RFC 3103 section 7.1).
-            (None, Target::Block) if micro => (address, Ports::DontCare { count: 1 }),
-            (None, Target::Block) => (address, Ports::DontCare { count: slot.size }),
-            (None, Target::Stray) => return None,
+            (_, Target::Stray) => return None,
+            (Some((held, leased)), _) => (Some(*held), leased.ports().cloned()),
+            (None, Target::Port(port)) => (address, Some(Ports::single(port))),
+            (None, Target::Block) => (address, Some(Ports::DontCare { count: slot.size })),
+            (None, Target::Address) => (address, None),
         };
         let local_address = address.map_or(Address::ANY, Address::Ipv4);
-        Some(match slot.target {
-            Target::Port(_) => Body::ListenRequest(ListenRequest {
+        Some(match (slot.target, ports) {
+            (Target::Port(_), Some(local_ports)) => Body::ListenRequest(ListenRequest {
                 client_id,
                 local_address,
-                local_ports: ports,
-                remote_address: Address::ANY,
-                remote_ports: Ports::ANY,
+                local_ports,
+                remote_address,
+                remote_ports,
                 lease_time,
                 tunnel_types: vec![TunnelType::IpIp],
             }),
-            Target::Block | Target::Stray => Body::AssignRequestRsapIp(AssignRequestRsapIp {
+            (_, Some(local_ports)) => Body::AssignRequestRsapIp(AssignRequestRsapIp {
                 client_id,
                 local_address,
-                local_ports: ports,
-                remote_address: Address::ANY,
-                remote_ports: Ports::ANY,
+                local_ports,
+                remote_address,
+                remote_ports,
+                lease_time,
+                tunnel_type: Some(TunnelType::IpIp),
+            }),
+            (_, None) => Body::AssignRequestRsaIp(AssignRequestRsaIp {
+                client_id,
+                local_address,
+                remote_address,
+                remote_ports,
                 lease_time,
                 tunnel_type: Some(TunnelType::IpIp),
             }),

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::host::binding::{Fate, Fixed, Lease, Slot, State, Target};
+use crate::host::blocks::ephemeral_ports;
 use crate::host::registration::{Held, Registration};
 use crate::host::requests::creates_binding;
 use crate::host::retransmit::{Backoff, after};
-use crate::host::{BindingKind, Host, HostBinding, HostConfig};
+use crate::host::{BindingKind, Host, HostBinding, HostConfig, Method, terms};
 use crate::ids::ClientId;
 use crate::wire::FlowPolicy;
 
@@ -48,7 +49,8 @@ impl Host {
         let SavedState { client_id, flow_policy, in_doubt, bindings } = saved;
         let longest = bindings.iter().map(|saved| saved.lease_time).max();
         // Without a binding there is no lease to go by, and nothing to lose by registering anew.
-        let held = client_id.zip(longest).filter(|_| !in_doubt && flow_policy.is_some());
+        let fits = flow_policy.is_some_and(|policy| terms::against_policy(&host.config, policy).is_none());
+        let held = client_id.zip(longest).filter(|_| !in_doubt && fits);
         if let Some((client_id, lease_time)) = held {
             host.registration = Registration::Held(Held {
                 client_id,
@@ -57,6 +59,7 @@ impl Host {
                 flow_policy,
                 methods: Vec::new(),
                 tunnel_types: Vec::new(),
+                since: now,
                 confirmed: false,
                 announced: false,
             });
@@ -65,6 +68,11 @@ impl Host {
         }
         for binding in bindings {
             host.take_over(binding, held.is_some(), now);
+        }
+        let blocks = host.table.iter().filter(|(_, slot)| slot.target == Target::Block && slot.used);
+        let resumed: usize = blocks.map(|(_, slot)| resumed_ports(slot)).sum();
+        if resumed > 0 {
+            host.ephemeral = resumed.max(host.config.block_size.into());
         }
         host
     }
@@ -75,20 +83,17 @@ impl Host {
         let asking =
             self.outstanding.as_ref().is_some_and(|outstanding| creates_binding(&outstanding.message.body));
         // Their names mean nothing under the new registration, or something else.
-        let renewing = self.table.iter().any(|(_, slot)| slot.is_lost());
+        let renewing = self.table.iter().any(|(_, slot)| slot.is_lost() || slot.ended.is_some());
         let client_id = self.client_id();
         let bindings = self
             .table
             .iter()
             .filter_map(|(_, slot)| {
-                let lease = slot.lease()?;
+                let held = slot.lease().map(|lease| (lease.binding.clone(), lease.time));
+                let (binding, lease_time) = held.or_else(|| slot.ended.clone())?;
                 let ended = matches!(slot.state, State::Installing { fate: Fate::Withdraw(_), .. });
                 let releasing = matches!(slot.state, State::Freeing { .. }) || !slot.wanted();
-                (!ended).then(|| SavedBinding {
-                    binding: lease.binding.clone(),
-                    lease_time: lease.time,
-                    releasing,
-                })
+                (!ended).then(|| SavedBinding { binding, lease_time, releasing })
             })
             .collect();
         SavedState {
@@ -101,23 +106,26 @@ impl Host {
 
     fn take_over(&mut self, saved: SavedBinding, held: bool, now: Instant) {
         let SavedBinding { binding, lease_time, releasing } = saved;
+        let unused = releasing || !self.is_of_use(&binding);
         let target = match binding.kind {
-            BindingKind::Address | BindingKind::Block => Target::Block,
+            BindingKind::Address if unused => Target::Stray,
+            BindingKind::Address => Target::Address,
+            BindingKind::Block => Target::Block,
             BindingKind::Listen | BindingKind::StaticListen => match binding.leased.iter().next() {
                 Some(port) if self.table.by_port(port).is_none() => Target::Port(port),
                 _ => return,
             },
         };
         let mut slot = Slot::new(target, State::Asking, Backoff::new(&self.config));
-        slot.used = binding.kind != BindingKind::StaticListen && !releasing;
-        slot.size = self.config.block_size;
-        if binding.kind == BindingKind::StaticListen && !releasing {
+        slot.used = binding.kind != BindingKind::StaticListen && !unused;
+        slot.size = self.request_size();
+        if binding.kind == BindingKind::StaticListen && !unused {
             slot.fixed = Fixed::Kept;
         }
         slot.state = State::Resumed(Lease::new(binding, lease_time, now));
         if !held {
             // The old name is not trusted: the same ports are asked for under a new one.
-            if releasing {
+            if unused {
                 return;
             }
             slot.remember();
@@ -126,4 +134,20 @@ impl Host {
         let id = self.table.insert(slot);
         self.enqueue(id, now);
     }
+
+    /// Whether this is what this run would lease: the agent may have been started with another method or peer.
+    fn is_of_use(&self, binding: &HostBinding) -> bool {
+        let method = match binding.kind {
+            BindingKind::Address => Method::RsaIp,
+            BindingKind::Block | BindingKind::Listen | BindingKind::StaticListen => Method::RsapIp,
+        };
+        let twice = binding.kind == BindingKind::Address
+            && self.table.iter().any(|(_, slot)| slot.target == Target::Address);
+        let remote = self.flow_policy().map(|policy| terms::remote(&self.config, policy));
+        method == self.config.method && !twice && remote.is_none_or(|remote| remote == binding.remote)
+    }
+}
+
+fn resumed_ports(slot: &Slot) -> usize {
+    slot.hint.as_ref().map_or_else(|| ephemeral_ports(slot), |(_, leased)| leased.iter().count())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::binding::{Slot, State, Target};
 use crate::host::link::Link;
-use crate::host::registration::Registration;
+use crate::host::registration::{Obstacle, Registration};
 use crate::host::{BindingKind, Host, HostBinding, Mismatch};
 use crate::ids::ClientId;
 use crate::wire::{ErrorCode, FlowPolicy, Ports, RsipMethod, TunnelType};
@@ -67,7 +67,7 @@ pub struct BindingView {
 pub struct PendingView {
     /// What it is for.
     pub kind: BindingKind,
-    /// What is asked for: one port by number, or so many of any.
+    /// What is asked for: one port by number, or so many of any. Of no meaning for a whole address.
     pub ports: Ports,
     /// The last refusal.
     pub refused: Option<ErrorCode>,
@@ -114,8 +114,10 @@ impl Host {
         };
         let mut bindings: Vec<BindingView> =
             self.table.iter().filter_map(|(_, slot)| binding_view(slot, now)).collect();
-        bindings
-            .sort_by_key(|view| (view.binding.kind != BindingKind::Block, view.binding.leased.iter().next()));
+        bindings.sort_by_key(|view| {
+            let by_number = matches!(view.binding.kind, BindingKind::Listen | BindingKind::StaticListen);
+            (by_number, view.binding.leased.iter().next())
+        });
         let block = self.table.iter().filter(|(_, slot)| slot.target == Target::Block);
         HostView {
             gateway: self.gateway_state(),
@@ -126,7 +128,7 @@ impl Host {
             methods: held.map(|held| held.methods.clone()).unwrap_or_default(),
             tunnel_types: held.map(|held| held.tunnel_types.clone()).unwrap_or_default(),
             block_size: block.map(|(_, slot)| slot.size).min().unwrap_or(self.config.block_size),
-            local: self.local.clone(),
+            local: self.locality.networks().to_vec(),
             complaints: self.complaints.clone(),
             bindings,
             pending: self.table.iter().filter_map(|(_, slot)| pending_view(slot, now)).collect(),
@@ -142,7 +144,11 @@ impl Host {
             _ if self.unreachable => GatewayState::Unreachable,
             Link::Connecting { .. } | Link::Down { .. } => GatewayState::Connecting,
             Link::Up { .. } if confirmed => GatewayState::Registered,
-            Link::Up { .. } => self.refused.map_or(GatewayState::Registering, GatewayState::Refused),
+            Link::Up { .. } => match self.obstacle {
+                None => GatewayState::Registering,
+                Some(Obstacle::Refused(error)) => GatewayState::Refused(error),
+                Some(Obstacle::Mismatch(mismatch)) => GatewayState::Unsuitable(mismatch),
+            },
         }
     }
 }
@@ -176,6 +182,7 @@ fn pending_view(slot: &Slot, now: Instant) -> Option<PendingView> {
     let ports = match slot.target {
         Target::Port(port) => Ports::single(port),
         Target::Block => Ports::DontCare { count: slot.size },
+        Target::Address => Ports::ANY,
         Target::Stray => return None,
     };
     slot.wanted().then(|| PendingView { kind: slot.kind(), ports, refused: slot.refused, retry_in })

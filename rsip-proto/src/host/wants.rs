@@ -3,14 +3,10 @@
 use std::time::Instant;
 
 use crate::host::binding::{Fixed, Slot, SlotId, State, Target};
-use crate::host::registration::Registration;
+use crate::host::registration::{Obstacle, Registration};
 use crate::host::retransmit::{Backoff, after};
 use crate::host::{DenyReason, Host, HostCommand, WithdrawReason};
-use crate::ids::BindId;
 use crate::wire::ErrorCode;
-
-/// So many blocks of 255 hold every port that there is.
-const MAX_BLOCKS: usize = 257;
 
 /// Who wants a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +22,8 @@ impl Host {
     }
 
     /// The administrator wants this port: answered by one `Verdict`. Once granted it is kept until [`Host::unlisten`],
-    /// and asked for again whenever it is lost; refused, it is forgotten.
+    /// and asked for again whenever it is lost; refused, it is forgotten. With RSA-IP it is granted as soon as the address
+    /// is in use, and nothing is kept: it comes and goes with the address.
     pub fn listen(&mut self, port: u16, now: Instant) {
         self.want(port, Asker::Administrator, now);
     }
@@ -56,44 +53,6 @@ impl Host {
         self.pump(now);
     }
 
-    /// One more block of ephemeral ports. Nothing happens while one is being asked for, or when the configuration wants
-    /// none.
-    pub fn want_block(&mut self, now: Instant) {
-        let (mut blocks, mut pending) = (0, false);
-        for (_, slot) in self.table.iter().filter(|(_, slot)| slot.target == Target::Block) {
-            blocks += 1;
-            pending |= !matches!(slot.state, State::InUse { .. });
-        }
-        if pending || blocks >= MAX_BLOCKS || self.leaving.is_some() || self.stopped {
-            return;
-        }
-        self.add_block(now);
-        self.pump(now);
-    }
-
-    /// Nobody uses this block any more.
-    pub fn release_block(&mut self, bind_id: BindId, now: Instant) {
-        let block = self.table.iter().find(|(_, slot)| {
-            slot.target == Target::Block && slot.lease().is_some_and(|lease| lease.binding.bind_id == bind_id)
-        });
-        let Some((id, _)) = block else { return };
-        self.table.change(id, |slot| slot.used = false);
-        self.settle(id, now);
-        self.enqueue(id, now);
-        self.pump(now);
-    }
-
-    pub(super) fn add_block(&mut self, now: Instant) {
-        if self.config.block_size == 0 {
-            return;
-        }
-        let mut slot = Slot::new(Target::Block, State::Asking, self.new_backoff());
-        slot.used = true;
-        slot.size = self.config.block_size;
-        let id = self.table.insert(slot);
-        self.enqueue(id, now);
-    }
-
     pub(super) fn new_backoff(&self) -> Backoff {
         Backoff::new(&self.config)
     }
@@ -110,8 +69,8 @@ impl Host {
         }
         let id = match self.table.by_port(port) {
             Some(id) => id,
-            None if self.is_in_block(port) => {
-                // The gateway would call it taken: by us.
+            None if self.is_leased_otherwise(port) => {
+                // Part of a block or of a whole address: the gateway would call it taken, by us.
                 self.verdict(port, Ok(()));
                 return;
             }
@@ -122,7 +81,8 @@ impl Host {
         let waited_for = self.table.get(id).is_some_and(|slot| slot.waiting.is_some());
         let installing =
             self.table.get(id).is_some_and(|slot| matches!(slot.state, State::Installing { .. }));
-        if let Some(reason) = self.hopeless().filter(|_| !in_use && !waited_for && !installing) {
+        let hopeless = self.hopeless().filter(|_| !in_use && !waited_for && !installing);
+        if let Some(reason) = hopeless {
             self.verdict(port, Err(reason));
             self.settle(id, now);
             return;
@@ -152,17 +112,17 @@ impl Host {
             return Some(DenyReason::Unreachable);
         }
         match self.registration {
-            Registration::None { .. } => self.refused.map(DenyReason::Gateway),
-            Registration::Held(_) => None,
+            Registration::None { .. } => self.obstacle.map(Obstacle::reason),
+            Registration::Held(_) => self.address_refused(),
         }
     }
 
-    fn is_in_block(&self, port: u16) -> bool {
+    fn is_leased_otherwise(&self, port: u16) -> bool {
         self.table.iter().any(|(_, slot)| match &slot.state {
             State::InUse { lease, lost: false } => {
-                slot.target == Target::Block
+                matches!(slot.target, Target::Block | Target::Address)
                     && slot.wanted()
-                    && lease.binding.leased.iter().any(|it| it == port)
+                    && lease.binding.leased.covers(port)
             }
             _ => false,
         })
@@ -170,6 +130,9 @@ impl Host {
 
     /// Tells who waits for this slot that the port is theirs.
     pub(super) fn allow(&mut self, id: SlotId) {
+        if self.table.get(id).is_some_and(|slot| slot.target == Target::Address) {
+            self.allow_all_ports();
+        }
         let port = self.table.change(id, |slot| {
             slot.waiting.take()?;
             slot.used |= std::mem::take(&mut slot.program_waits);
@@ -179,7 +142,7 @@ impl Host {
             slot.refresh_kind();
             match slot.target {
                 Target::Port(port) => Some(port),
-                Target::Block | Target::Stray => None,
+                Target::Block | Target::Address | Target::Stray => None,
             }
         });
         if let Some(port) = port.flatten() {
@@ -189,6 +152,9 @@ impl Host {
 
     /// Tells who waits for this slot that they wait in vain.
     pub(super) fn deny(&mut self, id: SlotId, reason: DenyReason) {
+        if self.table.get(id).is_some_and(|slot| slot.target == Target::Address) {
+            self.deny_all_ports(reason);
+        }
         let port = self.table.change(id, |slot| {
             slot.waiting.take()?;
             slot.program_waits = false;
@@ -198,7 +164,7 @@ impl Host {
             slot.refresh_kind();
             match slot.target {
                 Target::Port(port) => Some(port),
-                Target::Block | Target::Stray => None,
+                Target::Block | Target::Address | Target::Stray => None,
             }
         });
         if let Some(port) = port.flatten() {

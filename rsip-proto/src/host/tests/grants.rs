@@ -158,8 +158,7 @@ fn a_grant_under_a_name_that_the_shell_is_just_taking_into_use_is_given_back() {
 fn what_was_lost_makes_room_for_a_new_binding_of_its_name() {
     let mut it = Dialogue::holding(tcp(), 80, 5);
     it.hold(443, 9);
-    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
-    it.commands();
+    it.forgotten();
     it.answer(register_response(CLIENT));
     it.commands();
     it.answer(listen_response(CLIENT, 9, 80));

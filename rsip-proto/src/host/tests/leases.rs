@@ -255,7 +255,7 @@ fn a_registration_lives_as_long_as_its_longest_binding() {
 }
 
 #[test]
-fn a_binding_that_the_gateway_cannot_free_is_offered_three_times() {
+fn a_binding_that_the_gateway_cannot_free_makes_both_sides_begin_anew() {
     let mut it = Dialogue::holding(calm(tcp()), 80, 5);
     it.host.release_port(80, it.now);
     it.commands();
@@ -265,7 +265,11 @@ fn a_binding_that_the_gateway_cannot_free_is_offered_three_times() {
         assert_eq!((waited, sends(&commands)), (ms(pause), vec![free_request(5)]));
     }
     it.refuse(ErrorCode::InternalServerError);
-    assert_eq!(it.commands(), []);
+    let commands = it.commands();
+    assert_eq!(commands[0], change(RegistrationChange::Lost));
+    assert_eq!(sends(&commands), [Body::DeRegisterRequest { client_id: CLIENT }], "section 9.12.3");
+    it.answer(Body::DeRegisterResponse { client_id: CLIENT });
+    assert_eq!(it.request(), Body::RegisterRequest);
     assert_eq!(it.host.view(it.now).bindings, []);
 }
 

@@ -21,7 +21,7 @@ use crate::ids::{BindId, ClientId, MessageCounter, OpId};
 use crate::lease::Remote;
 use crate::wire::message::PortBinding;
 use crate::wire::{
-    Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, RemotePolicy, TunnelType,
+    Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, QueryTuple, RemotePolicy, TunnelType,
 };
 
 /// The name that the gateway gives.
@@ -62,6 +62,10 @@ pub(super) struct Dialogue {
     pub(super) op: Option<OpId>,
     /// The name of the registration.
     pub(super) client: ClientId,
+    /// What the gateway tells when it is asked what is local; `None`: the test answers by hand.
+    pub(super) local: Option<Vec<QueryTuple>>,
+    /// What is to be done, and was not looked at yet.
+    stash: Vec<HostCommand>,
 }
 
 impl Dialogue {
@@ -76,7 +80,7 @@ impl Dialogue {
     }
 
     fn of(host: Host, now: Instant) -> Self {
-        Self { host, now, asked: None, op: None, client: CLIENT }
+        Self { host, now, asked: None, op: None, client: CLIENT, local: Some(Vec::new()), stash: Vec::new() }
     }
 
     /// Started, connected and registered.
@@ -109,15 +113,34 @@ impl Dialogue {
 
     /// Everything that is to be done, and notes what was asked.
     pub(super) fn commands(&mut self) -> Vec<HostCommand> {
-        let commands: Vec<HostCommand> = std::iter::from_fn(|| self.host.next_command()).collect();
-        for command in &commands {
-            match command {
-                HostCommand::Send(message) => self.asked = Some(message.clone()),
+        self.look();
+        std::mem::take(&mut self.stash)
+    }
+
+    /// Notes what is to be done, and answers what every host asks after its registration.
+    fn look(&mut self) {
+        while let Some(command) = self.host.next_command() {
+            match &command {
+                HostCommand::Send(message) => {
+                    if let (Body::QueryRequest { client_id, .. }, Some(tuples)) = (&message.body, &self.local)
+                    {
+                        let body = Body::QueryResponse { client_id: *client_id, tuples: tuples.clone() };
+                        self.host.handle_message(Message { counter: message.counter, body }, self.now);
+                        continue;
+                    }
+                    self.asked = Some(message.clone());
+                }
                 HostCommand::Publish { op, .. } => self.op = Some(*op),
                 _ => {}
             }
+            self.stash.push(command);
         }
-        commands
+    }
+
+    /// From now on the test answers QUERY by hand.
+    pub(super) fn by_hand(&mut self) {
+        self.look();
+        self.local = None;
     }
 
     /// The request that is to be sent, and nothing else.
@@ -133,6 +156,17 @@ impl Dialogue {
     pub(super) fn answer(&mut self, body: Body) {
         let asked = self.asked.take().expect("a request");
         self.host.handle_message(Message { counter: asked.counter, body }, self.now);
+        self.look();
+    }
+
+    /// The gateway restarted: it does not know us any more, and is asked for a new registration.
+    pub(super) fn forgotten(&mut self) {
+        self.asynchronous(error_response(ErrorCode::RegisterFirst));
+        let commands = self.commands();
+        assert_eq!(commands[0], change(RegistrationChange::Lost));
+        assert_eq!(sends(&commands), [Body::DeRegisterRequest { client_id: CLIENT }], "section 10.2.2");
+        self.refuse(ErrorCode::RegisterFirst);
+        assert_eq!(self.request(), Body::RegisterRequest);
     }
 
     pub(super) fn refuse(&mut self, error: ErrorCode) {
@@ -157,6 +191,7 @@ impl Dialogue {
             assert!(at >= self.now, "a wake-up in the past");
             self.now = at;
             self.host.handle_timeout(at);
+            self.look();
             assert!(self.host.poll_timeout().is_none_or(|next| next > at), "it spins");
         }
         self.now = until;

@@ -37,13 +37,15 @@ fn what_the_gateway_confirms_is_taken_into_use_again() {
     let mut it = up(with_block(4), saved(vec![block.clone(), listener(5, 80)]));
     assert_eq!(it.host.view(it.now).gateway, GatewayState::Registering);
     assert_eq!(it.host.view(it.now).bindings[0].state, BindingState::Resumed);
-    assert_eq!(it.request(), extend_request(1));
+    let commands = it.commands();
+    assert_eq!(commands[0], change(RegistrationChange::Registered(CLIENT)), "the answer to QUERY tells");
+    assert_eq!(sends(&commands), [extend_request(1)]);
     it.answer(extend_response(1, LEASE));
     let commands = it.commands();
-    assert_eq!(commands[..2], [change(RegistrationChange::Registered(CLIENT)), publish(0, block)]);
+    assert_eq!(commands[0], publish(0, block));
     assert_eq!(sends(&commands), [extend_request(5)]);
-    it.answer(extend_response(5, LEASE));
     it.done(Ok(()));
+    it.answer(extend_response(5, LEASE));
     assert_eq!(it.commands(), [publish(1, listener(5, 80))]);
     it.done(Ok(()));
     assert_eq!(it.commands(), [], "no verdicts, and no second block");
@@ -56,7 +58,7 @@ fn what_the_gateway_confirms_is_taken_into_use_again() {
 fn a_program_that_binds_meanwhile_waits_for_the_confirmation() {
     let mut it = up(tcp(), saved(vec![listener(5, 80)]));
     it.host.want_port(80, it.now);
-    assert_eq!(it.request(), extend_request(5));
+    assert_eq!(sends(&it.commands()), [extend_request(5)]);
     it.answer(extend_response(5, LEASE));
     it.commands();
     it.done(Ok(()));
@@ -119,7 +121,7 @@ fn what_was_being_given_back_is_given_back() {
     let mut state = saved(vec![listener(5, 80), listener(6, 443)]);
     state.bindings[0].releasing = true;
     let mut it = up(tcp(), state);
-    assert_eq!(it.request(), extend_request(6));
+    assert_eq!(sends(&it.commands()), [extend_request(6)]);
     it.answer(extend_response(6, LEASE));
     let commands = it.commands();
     assert_eq!(sends(&commands), [free_request(5)]);
@@ -184,7 +186,16 @@ fn what_is_saved_is_what_is_held() {
     it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
     let state = it.host.saved();
     assert_eq!(state.client_id, None);
-    assert_eq!(state.bindings.len(), 1, "still in use, and to be asked for again");
+    assert_eq!(state.bindings.len(), 1, "to be asked for again");
+    it.commands();
+    it.answer(register_response(NEW));
+    let state = it.host.saved();
+    assert_eq!((state.client_id, state.in_doubt, state.bindings.len()), (Some(NEW), true, 1));
+    it.commands();
+    it.answer(listen_response(NEW, 1, 443));
+    let state = it.host.saved();
+    assert_eq!((state.in_doubt, state.bindings.len()), (false, 1));
+    assert_eq!(state.bindings[0].binding.client_id, NEW);
 }
 
 #[test]

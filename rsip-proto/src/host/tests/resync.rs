@@ -99,10 +99,11 @@ fn a_request_that_met_a_restarted_gateway_is_asked_again() {
     it.host.want_port(80, it.now);
     it.commands();
     it.refuse(ErrorCode::RegisterFirst);
-    let (pause, _) = it.wait();
-    assert_eq!(pause, ms(250), "it registered us a moment ago");
+    assert_eq!(sends(&it.commands()), [Body::DeRegisterRequest { client_id: CLIENT }], "at once");
     it.refuse(ErrorCode::RegisterFirst);
-    it.commands();
+    let (pause, commands) = it.wait();
+    assert_eq!(pause, ms(250), "it registered us a moment ago");
+    assert_eq!(sends(&commands), [Body::RegisterRequest]);
     it.answer(register_response(NEW));
     let requests = sends(&it.commands());
     assert_eq!(asked_ports(&requests[0]).1, &Ports::single(80));
@@ -127,10 +128,13 @@ fn an_old_registration_in_the_way_is_ended_first() {
     assert_eq!(it.request(), Body::RegisterRequest);
     // A gateway that says it again and again is not asked again and again.
     it.answer(taken);
-    assert_eq!(it.commands(), [change(RegistrationChange::Refused(ErrorCode::AlreadyRegistered))]);
+    let commands = it.commands();
+    assert_eq!(commands[0], change(RegistrationChange::Refused(ErrorCode::AlreadyRegistered)));
+    assert_eq!(sends(&commands), [Body::DeRegisterRequest { client_id: old }]);
+    it.answer(Body::DeRegisterResponse { client_id: old });
     let (pause, commands) = it.wait();
     assert_eq!(pause, ms(250));
-    assert_eq!(sends(&commands), [Body::DeRegisterRequest { client_id: old }]);
+    assert_eq!(sends(&commands), [Body::RegisterRequest]);
 }
 
 #[test]
@@ -180,23 +184,59 @@ fn a_gateway_that_registers_and_forgets_at_once_does_not_make_it_spin() {
 }
 
 #[test]
-fn the_end_of_the_registration_is_survived() {
-    let mut it = Dialogue::holding(tcp(), 80, 5);
-    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
-    let commands = it.commands();
-    assert_eq!(commands[0], change(RegistrationChange::Lost));
-    assert_eq!(sends(&commands), [Body::RegisterRequest]);
-    it.answer(register_response(NEW));
+fn when_the_gateway_ends_the_registration_all_use_stops_and_the_same_is_asked_for_again() {
+    let mut it = Dialogue::registered(with_block(4));
     it.commands();
-    it.answer(listen_response(NEW, 1, 80));
-    assert_eq!(it.commands(), [renamed(5, 1, 80)]);
+    it.answer(assign_response(CLIENT, 1, 10_000, 4));
+    it.commands();
+    it.done(Ok(()));
+    it.hold(80, 5);
+    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
+    let ports = Ports::Range { first: 10_000, count: 4 };
+    let block = binding(BindingKind::Block, CLIENT, 1, ports.clone());
+    let reason = WithdrawReason::Deregistered;
+    let commands = it.commands();
+    assert_eq!(
+        commands[..3],
+        [
+            change(RegistrationChange::Lost),
+            HostCommand::Withdraw { binding: block, reason },
+            HostCommand::Withdraw { binding: listener(5, 80), reason },
+        ],
+        "section 9.5.1"
+    );
+    assert_eq!(sends(&commands), [Body::RegisterRequest]);
+    it.client = NEW;
+    it.answer(register_response(NEW));
+    assert_eq!(asked_ports(&sends(&it.commands())[0]), (&Address::Ipv4(PUBLIC), &ports));
+    it.answer(assign_response(NEW, 1, 10_000, 4));
+    let commands = it.commands();
+    assert!(matches!(commands[0], HostCommand::Publish { .. }));
+    assert_eq!(asked_ports(&sends(&commands)[0]), (&Address::Ipv4(PUBLIC), &Ports::single(80)));
+    it.done(Ok(()));
+    it.answer(listen_response(NEW, 2, 80));
+    let again = binding(BindingKind::Listen, NEW, 2, Ports::single(80));
+    assert!(it.commands().contains(&HostCommand::Publish { op: it.op.expect("a Publish"), binding: again }));
+    it.done(Ok(()));
+    assert_eq!(it.commands(), [], "no verdict: nobody waits");
+}
+
+#[test]
+fn a_de_register_response_to_another_request_ends_the_registration_too() {
+    let mut it = Dialogue::holding(tcp(), 80, 5);
+    it.host.want_port(443, it.now);
+    it.commands();
+    it.answer(Body::DeRegisterResponse { client_id: CLIENT });
+    let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason: WithdrawReason::Deregistered };
+    let commands = it.commands();
+    assert_eq!(commands[..2], [change(RegistrationChange::Lost), withdraw]);
+    assert_eq!(sends(&commands), [Body::RegisterRequest]);
 }
 
 #[test]
 fn a_gateway_that_is_being_replaced_may_refuse_for_a_moment() {
     let mut it = Dialogue::holding(tcp(), 80, 5);
-    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
-    it.commands();
+    it.forgotten();
     it.refuse(ErrorCode::RegistrationDenied);
     assert_eq!(it.commands(), [change(RegistrationChange::Refused(ErrorCode::RegistrationDenied))]);
     it.wait();
@@ -209,8 +249,7 @@ fn a_gateway_that_is_being_replaced_may_refuse_for_a_moment() {
 #[test]
 fn a_gateway_that_goes_on_refusing_is_believed() {
     let mut it = Dialogue::holding(tcp(), 80, 5);
-    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
-    it.commands();
+    it.forgotten();
     let began = it.now;
     let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason: WithdrawReason::Lost };
     loop {
@@ -305,14 +344,36 @@ fn a_registration_lost_while_a_binding_is_taken_into_use_delays_the_verdict() {
     it.commands();
     it.answer(listen_response(CLIENT, 5, 80));
     it.commands();
-    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
-    it.commands();
+    it.forgotten();
     it.done(Ok(()));
     assert_eq!(it.commands(), [], "the gateway does not hold it now");
     it.answer(register_response(NEW));
     it.commands();
     it.answer(listen_response(NEW, 1, 80));
     assert_eq!(it.commands(), [renamed(5, 1, 80), granted(80)]);
+}
+
+#[test]
+fn a_registration_ended_while_a_binding_is_taken_into_use_takes_it_out_again() {
+    let mut it = Dialogue::registered(tcp());
+    it.commands();
+    it.host.want_port(80, it.now);
+    it.commands();
+    it.answer(listen_response(CLIENT, 5, 80));
+    it.commands();
+    it.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
+    it.commands();
+    it.answer(register_response(NEW));
+    it.commands();
+    it.done(Ok(()));
+    let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason: WithdrawReason::Deregistered };
+    let commands = it.commands();
+    assert_eq!(commands[0], withdraw);
+    assert_eq!(asked_ports(&sends(&commands)[0]), (&Address::Ipv4(PUBLIC), &Ports::single(80)));
+    it.answer(listen_response(NEW, 1, 80));
+    it.commands();
+    it.done(Ok(()));
+    assert_eq!(it.commands(), [granted(80)]);
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn states() -> Vec<(&'static str, Dialogue)> {
     forgetting.commands();
     forgetting.answer(already_registered());
     let mut checking = Dialogue::registered(config());
+    checking.by_hand();
     checking.commands();
     checking.host.handle_transport_down(checking.now);
     checking.host.handle_transport_up(checking.now);
@@ -63,7 +64,9 @@ fn states() -> Vec<(&'static str, Dialogue)> {
     let mut freeing = in_use();
     freeing.host.release_port(80, freeing.now);
     let mut renewing = in_use();
-    renewing.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
+    renewing.forgotten();
+    let mut ended = in_use();
+    ended.asynchronous(Body::DeRegisterResponse { client_id: CLIENT });
     let mut leaving = in_use();
     leaving.host.shutdown(leaving.now);
     let mut stopped = connecting();
@@ -83,6 +86,7 @@ fn states() -> Vec<(&'static str, Dialogue)> {
         ("extension pending", extending),
         ("free pending", freeing),
         ("renewing after a loss", renewing),
+        ("de-registered by the gateway", ended),
         ("de-registration pending", leaving),
         ("stopped", stopped),
     ]
