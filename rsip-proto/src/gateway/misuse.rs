@@ -1,7 +1,7 @@
 //! Data that a host may not send: what it is told (RFC 3103 section 10.4).
 //!
 //! The data path drops such packets by itself and reports them; whether the host hears of it is decided here. It can send
-//! as many as it likes, so of each kind it is told once in [`QUIET`].
+//! as many as it likes, so of each kind it is told once in a second.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

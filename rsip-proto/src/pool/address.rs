@@ -128,7 +128,8 @@ impl AddressPool {
 
     /// When nothing of it rests any more; `None` if nothing does.
     pub(super) fn rests_until(&self) -> Option<Instant> {
-        let ports = self.resting.values().map(|(until, _)| *until).max();
+        // What was given back last rests longest.
+        let ports = self.resting.values().next_back().map(|(until, _)| *until);
         self.whole_rests_until().max(ports)
     }
 

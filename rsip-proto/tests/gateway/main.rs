@@ -2,6 +2,7 @@
 //! next wake-up. At the end: properties over random dialogues.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod abuse;
 mod addresses;
 mod bindings;
 mod checks;
@@ -9,12 +10,14 @@ mod duplicates;
 mod effects;
 mod ending;
 mod leases;
+mod listen;
 mod misuse;
 mod model;
 mod order;
 mod policies;
 mod properties;
 mod registration;
+mod resync;
 mod rig;
 mod steps;
 mod whole;

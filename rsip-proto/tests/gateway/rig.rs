@@ -74,8 +74,12 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(config: GatewayConfig) -> Self {
+        Self::seeded(config, 7)
+    }
+
+    pub(crate) fn seeded(config: GatewayConfig, seed: u64) -> Self {
         let start = Instant::now();
-        let gateway = Gateway::new(config, 7).expect("the pool of the tests makes sense");
+        let gateway = Gateway::new(config, seed).expect("the pool of the tests makes sense");
         Self { gateway, start, now: start }
     }
 
