@@ -11,6 +11,7 @@ mod demo;
 mod ebpf;
 mod exec;
 mod fuzz;
+mod judge;
 mod leaks;
 mod lint;
 mod programs;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     coverage, ebpf,
     exec::{self, Step},
+    judge,
     leaks::Snapshot,
     programs::Programs,
     setup,
@@ -43,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
         // Embedded by the daemons, so before anything that builds them.
         ebpf::build(workspace)?;
     }
+    judge::forget_captures(workspace)?;
     let mut parts = Vec::new();
     if !choice.lab {
         parts.push(("outside the lab", unit(workspace, choice)?));
@@ -56,8 +58,11 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
         left = before.differences(&programs);
     }
     let covered = check_coverage(workspace, choice, &parts);
+    // Part of the tests only: then not everything can have been said. The tests outside the lab say all of it.
+    let complete = choice.filters.is_empty() && choice.arguments.is_empty() && !choice.lab;
+    let judged = judge::judge(workspace, complete);
     summarise(&parts, &left)?;
-    covered
+    covered.and(judged)
 }
 
 /// The page on the RFC's requirements, as far as this run can tell.
@@ -120,6 +125,7 @@ fn command_line<'a>(first: &[&'a str], choice: &'a Choice) -> Vec<&'a str> {
 fn cargo_test(workspace: &Workspace) -> std::process::Command {
     let mut command = exec::cargo();
     command.current_dir(workspace.root()).args(["test", "--no-fail-fast"]);
+    command.env(judge::CAPTURE_DIR, judge::folder(workspace));
     command
 }
 

@@ -13,8 +13,9 @@ use serde_json::Value;
 use crate::{exec, toolchain::Toolchain, workspace::Workspace};
 
 /// Which crates of the workspace a crate may use. The lab stands outside: it may use all.
-const DIRECTIONS: [(&str, &[&str]); 8] = [
+const DIRECTIONS: [(&str, &[&str]); 9] = [
     ("rsip-proto", &[]),
+    ("rsip-capture", &["rsip-proto"]),
     ("rsip-slp", &[]),
     ("rsip-ebpf-common", &[]),
     ("rsip-ebpf", &["rsip-ebpf-common"]),
