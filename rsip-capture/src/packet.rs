@@ -1,7 +1,7 @@
 //! A message in an IPv4 packet of its own, and back.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
@@ -67,7 +67,22 @@ pub struct Spoken {
     pub message: Vec<u8>,
 }
 
+/// Where state machines that have no address speak from.
+const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 255, 255, 254), RSIP_PORT);
+
 impl Spoken {
+    /// What a gateway said to a host at this address and port.
+    #[must_use]
+    pub const fn by_gateway(to: SocketAddrV4, transport: Transport, message: Vec<u8>) -> Self {
+        Self { from: GATEWAY, to, transport, message }
+    }
+
+    /// What a host at this address and port said to its gateway.
+    #[must_use]
+    pub const fn by_host(from: SocketAddrV4, transport: Transport, message: Vec<u8>) -> Self {
+        Self { from, to: GATEWAY, transport, message }
+    }
+
     /// Whether a gateway said it.
     #[must_use]
     pub const fn from_gateway(&self) -> bool {

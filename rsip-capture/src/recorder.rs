@@ -38,9 +38,15 @@ impl Collection {
     }
 }
 
-/// Writes a message to this process's capture file, if [`CAPTURE_DIR`] names a folder. What the process has recorded
-/// before, same bytes in the same direction over the same transport, is not written again: ten thousand runs of one
-/// dialogue say little that is new.
+/// Messages that a process writes before it becomes choosy, see [`record`].
+const IN_FULL: usize = 10_000;
+
+/// Writes a message to this process's capture file, if [`CAPTURE_DIR`] names a folder.
+///
+/// What the process has recorded before, same bytes in the same direction over the same transport, is not written again.
+/// After ten thousand messages neither is what differs from an earlier one only in its Client ID, Bind ID or Message
+/// Counter, where these are ordinary numbers: ten thousand seeded runs of one dialogue have millions of those, and say
+/// nothing new in them.
 ///
 /// # Errors
 /// Where the file cannot be written, or the message fits into no packet.
@@ -62,6 +68,7 @@ pub struct Recorder {
     path: PathBuf,
     files: BTreeMap<Collection, PcapWriter<File>>,
     seen: HashSet<(bool, Transport, Vec<u8>)>,
+    written: usize,
     /// How far each TCP stream has come.
     sequences: HashMap<(SocketAddrV4, SocketAddrV4), u32>,
 }
@@ -77,6 +84,7 @@ impl Recorder {
             path: folder.join(name),
             files: BTreeMap::new(),
             seen: HashSet::new(),
+            written: 0,
             sequences: HashMap::new(),
         }
     }
@@ -86,10 +94,18 @@ impl Recorder {
     /// # Errors
     /// As [`record`].
     pub fn record(&mut self, collection: Collection, spoken: &Spoken) -> Result<(), CaptureError> {
-        let key = (spoken.from_gateway(), spoken.transport, spoken.message.clone());
-        if !self.seen.insert(key) {
+        let key = |message| (spoken.from_gateway(), spoken.transport, message);
+        let known = if self.written < IN_FULL {
+            // Noted as well, so that it need not be written once more later on.
+            self.seen.insert(key(without_ordinary_numbers(&spoken.message)));
+            !self.seen.insert(key(spoken.message.clone()))
+        } else {
+            !self.seen.insert(key(without_ordinary_numbers(&spoken.message)))
+        };
+        if known {
             return Ok(());
         }
+        self.written += 1;
         let sequence = self.sequences.entry((spoken.from, spoken.to)).or_insert(1);
         let packet = spoken.to_packet(*sequence)?;
         *sequence = sequence.wrapping_add(u32::try_from(spoken.message.len()).unwrap_or(u32::MAX));
@@ -115,6 +131,36 @@ impl Recorder {
             std::collections::btree_map::Entry::Vacant(place) => Ok(place.insert(create(&path)?)),
         }
     }
+}
+
+/// The message with its IDs and counters set to one of a few numbers: what is seldom, and what others may read as
+/// negative, stays apart. Bytes that are no message stay as they are.
+fn without_ordinary_numbers(message: &[u8]) -> Vec<u8> {
+    const CLIENT_ID: u8 = 4;
+    const BIND_ID: u8 = 5;
+    const MESSAGE_COUNTER: u8 = 11;
+    /// No message of ours is marked by this as its first byte, so a masked one equals no other.
+    const MARK: u8 = 0;
+    let mut masked = message.to_vec();
+    if let Some(version) = masked.first_mut() {
+        *version = MARK;
+    }
+    let mut rest = masked.get_mut(4..).unwrap_or_default();
+    while let Some((&mut [number, high, low], after)) = rest.split_first_chunk_mut() {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let Some((value, next)) = after.split_at_mut_checked(length) else { return message.to_vec() };
+        if let (CLIENT_ID | BIND_ID | MESSAGE_COUNTER, Ok(value)) = (number, <&mut [u8; 4]>::try_from(value))
+        {
+            *value = match u32::from_be_bytes(*value) {
+                seldom @ (0 | 1 | u32::MAX) => seldom,
+                low if low < 1 << 31 => 2,
+                _ => 1 << 31,
+            }
+            .to_be_bytes();
+        }
+        rest = next;
+    }
+    masked
 }
 
 /// A capture file of IPv4 packets without a link header.
@@ -150,6 +196,25 @@ mod tests {
             transport,
             message: message.to_vec(),
         }
+    }
+
+    #[test]
+    fn only_ordinary_numbers_are_left_out_of_account() {
+        let free = |client: u32, bind: u32, counter: u32| {
+            let number = |kind: u8, value: u32| [&[kind, 0, 4][..], &value.to_be_bytes()].concat();
+            without_ordinary_numbers(
+                &[vec![1, 12, 0, 25], number(4, client), number(5, bind), number(11, counter)].concat(),
+            )
+        };
+        assert_eq!(free(77, 8, 9), free(78, 900, 1000));
+        assert_eq!(free(1 << 31, 8, 9), free(u32::MAX - 1, 8, 9));
+        for other in [free(1 << 31, 8, 9), free(77, 1, 9), free(77, 8, 0), free(77, 8, u32::MAX)] {
+            assert_ne!(other, free(77, 8, 9));
+        }
+        // A lease time stays, and so does what cannot be taken apart.
+        let lease = |seconds: u8| without_ordinary_numbers(&[1, 10, 0, 11, 3, 0, 4, 0, 0, 0, seconds]);
+        assert_ne!(lease(5), lease(6));
+        assert_eq!(without_ordinary_numbers(&[1, 2, 0, 9, 4, 0, 9, 1]), [1, 2, 0, 9, 4, 0, 9, 1]);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::pool::WholeUse;
 use rsip_proto::wire::{Address, Body, Message, Ports};
 
+use crate::rig::next_command;
+
 type Key = (ClientId, BindId);
 
 /// Where a rule stands in the data path.
@@ -85,7 +87,7 @@ pub(crate) struct Model {
 impl Model {
     /// Watches every command that the gateway gives.
     pub(crate) fn drain(&mut self, gateway: &mut Gateway) {
-        while let Some(command) = gateway.next_command() {
+        while let Some(command) = next_command(gateway) {
             self.watch(command);
         }
     }

@@ -267,7 +267,7 @@ fn serves_thousands() {
         let register = Message::new(MessageCounter(1), Body::RegisterRequest);
         gateway.handle_input(peer, &register.encode().expect("can be written"), now);
         let mut id = None;
-        while let Some(command) = gateway.next_command() {
+        while let Some(command) = next_command(&mut gateway) {
             if let rsip_proto::gateway::GatewayCommand::Send { message, .. } = &command
                 && let Body::RegisterResponse { client_id, .. } = message.body
             {
@@ -276,18 +276,18 @@ fn serves_thousands() {
         }
         let request = Message::new(MessageCounter(2), assign(id.expect("registered"), 4));
         gateway.handle_input(peer, &request.encode().expect("can be written"), now);
-        let Some(rsip_proto::gateway::GatewayCommand::Install { op, .. }) = gateway.next_command() else {
+        let Some(rsip_proto::gateway::GatewayCommand::Install { op, .. }) = next_command(&mut gateway) else {
             panic!("no Install for host {host}");
         };
         gateway.handle_done(op, Ok(()), now);
-        while gateway.next_command().is_some() {}
+        while next_command(&mut gateway).is_some() {}
     }
     assert_eq!(gateway.view(now).pool[0].leased, 40_000);
     let end = gateway.poll_timeout().expect("leases end");
     gateway.handle_timeout(end);
     assert!(gateway.view(end).clients.is_empty());
     let mut removed = 0;
-    while let Some(command) = gateway.next_command() {
+    while let Some(command) = next_command(&mut gateway) {
         if let rsip_proto::gateway::GatewayCommand::Remove { op, .. } = command {
             gateway.handle_done(op, Ok(()), end);
             removed += 1;

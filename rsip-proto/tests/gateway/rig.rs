@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use rsip_capture::{Collection, Spoken};
 use rsip_proto::gateway::{
     ClientView, Event, Gateway, GatewayCommand, GatewayConfig, InstallFailed, Peer, RemovalReason, Rule,
     Transport,
@@ -91,7 +92,7 @@ impl Rig {
 
     /// What the gateway says, down to nothing.
     pub(crate) fn commands(&mut self) -> Vec<GatewayCommand> {
-        std::iter::from_fn(|| self.gateway.next_command()).collect()
+        std::iter::from_fn(|| next_command(&mut self.gateway)).collect()
     }
 
     /// The next wake-up, in seconds since the beginning.
@@ -182,6 +183,21 @@ impl Rig {
         let usage = self.gateway.view(self.now).pool[0];
         [usage.leased, usage.resting, usage.free]
     }
+}
+
+/// What the gateway says next; its messages go into the capture of this run.
+pub(crate) fn next_command(gateway: &mut Gateway) -> Option<GatewayCommand> {
+    let command = gateway.next_command()?;
+    if let GatewayCommand::Send { to, message } = &command {
+        let transport = match to.transport {
+            Transport::Udp => rsip_capture::Transport::Udp,
+            Transport::Tcp(_) => rsip_capture::Transport::Tcp,
+        };
+        let bytes = message.encode().expect("what the gateway says can be written");
+        let spoken = Spoken::by_gateway(to.address, transport, bytes);
+        rsip_capture::record(Collection::Spoken, &spoken).expect("the capture can be written");
+    }
+    Some(command)
 }
 
 // What hosts ask for.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use rsip_capture::{Collection, Spoken};
 use rsip_proto::gateway::{GatewayCommand, InstallFailed, Peer, Transport};
 use rsip_proto::host::HostTransport;
 use rsip_proto::ids::OpId;
@@ -273,6 +274,7 @@ impl World {
                 Work::Transmit(message) => {
                     let peer = self.peer(node);
                     let bytes = message.encode().expect("what a host says can be written");
+                    record(&Spoken::by_host(peer.address, carrier(peer), bytes.clone()));
                     let run = self.gate.run;
                     self.transmit(true, self.nodes[node].channel, Event::ToGateway { run, peer, bytes });
                 }
@@ -302,6 +304,7 @@ impl World {
             match command {
                 GatewayCommand::Send { to, message } => {
                     let bytes = message.encode().expect("what the gateway says can be written");
+                    record(&Spoken::by_gateway(to.address, carrier(to), bytes.clone()));
                     if let Some((node, channel)) = self.node_of(to) {
                         self.transmit(false, channel, Event::ToHost { node, channel, bytes });
                     }
@@ -372,6 +375,18 @@ impl World {
     pub(crate) fn at(&mut self, wait: Duration, event: Event) {
         self.events.insert((self.now + wait, self.next_event), event);
         self.next_event += 1;
+    }
+}
+
+/// What is said goes into the capture of this run, whether or not the network loses it.
+fn record(spoken: &Spoken) {
+    rsip_capture::record(Collection::Spoken, spoken).expect("the capture can be written");
+}
+
+const fn carrier(peer: Peer) -> rsip_capture::Transport {
+    match peer.transport {
+        Transport::Udp => rsip_capture::Transport::Udp,
+        Transport::Tcp(_) => rsip_capture::Transport::Tcp,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The codec from outside: vectors both ways, every error, properties, framing.
 
+mod capture;
 mod errors;
 mod framer;
 mod hex;

@@ -6,6 +6,8 @@ use proptest::sample::Index;
 use rsip_proto::strategies;
 use rsip_proto::wire::{Message, MessageType, ParseErrorKind, Pretty, Stage};
 
+use crate::capture;
+
 /// Everything that is asked of bytes from the network. None of it may panic.
 fn inspect(bytes: &[u8]) -> Result<(), TestCaseError> {
     prop_assert!(!Pretty(bytes).to_string().contains('\n'));
@@ -34,6 +36,7 @@ proptest! {
     #[test]
     fn parsing_what_was_encoded_gives_the_message(message in strategies::message()) {
         let bytes = message.encode().expect("generated messages can be encoded");
+        capture::written(&message, &bytes);
         prop_assert_eq!(bytes.len(), message.buffer_len());
         prop_assert_eq!(Message::parse(&bytes), Ok(message));
     }

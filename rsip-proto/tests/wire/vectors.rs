@@ -11,7 +11,7 @@ use rsip_proto::wire::{
     RsipMethod, TunnelType,
 };
 
-use crate::hex;
+use crate::{capture, hex};
 
 const CLIENT: ClientId = ClientId(1);
 
@@ -359,7 +359,8 @@ fn bytes_become_values() {
 #[test]
 fn values_become_bytes() {
     for (name, vector, message) in paired(canonical(), "") {
-        assert_eq!(message.encode(), Ok(vector.bytes), "{name}");
+        assert_eq!(message.encode().as_ref(), Ok(&vector.bytes), "{name}");
+        capture::written(&message, &vector.bytes);
     }
 }
 

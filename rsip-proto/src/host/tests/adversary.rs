@@ -157,6 +157,7 @@ impl Rig {
                 self.over = true;
             }
             HostCommand::Send(message) => {
+                said(self.host.config.transport, &message);
                 let before = self.asked.replace(message.clone());
                 if let Some(before) = before.filter(|_| !self.over) {
                     assert_eq!(before, message, "two requests at the same time");

@@ -10,7 +10,7 @@ mod resync;
 mod table;
 mod transport;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use crate::host::{
@@ -28,8 +28,21 @@ use crate::wire::{
 pub(super) const CLIENT: ClientId = ClientId(0x00c0_ffee);
 /// The leased address.
 pub(super) const PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Where the host is.
+const HOST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 5000);
 /// Lease of everything, unless a test says otherwise.
 pub(super) const LEASE: u32 = 600;
+
+/// What the host says goes into the capture of this run.
+fn said(transport: HostTransport, message: &Message) {
+    let transport = match transport {
+        HostTransport::Udp => rsip_capture::Transport::Udp,
+        HostTransport::Tcp => rsip_capture::Transport::Tcp,
+    };
+    let bytes = message.encode().expect("what the host says can be written");
+    let spoken = rsip_capture::Spoken::by_host(HOST, transport, bytes);
+    rsip_capture::record(rsip_capture::Collection::Spoken, &spoken).expect("the capture can be written");
+}
 
 pub(super) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -122,6 +135,7 @@ impl Dialogue {
         while let Some(command) = self.host.next_command() {
             match &command {
                 HostCommand::Send(message) => {
+                    said(self.host.config.transport, message);
                     if let (Body::QueryRequest { client_id, .. }, Some(tuples)) = (&message.body, &self.local)
                     {
                         let body = Body::QueryResponse { client_id: *client_id, tuples: tuples.clone() };
