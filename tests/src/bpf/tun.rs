@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -38,6 +39,14 @@ impl Tun {
         Ok(Self { file })
     }
 
+    /// A second handle to the same device.
+    ///
+    /// # Errors
+    /// Where there are too many open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()? })
+    }
+
     /// Lets the kernel leave checksums of packets that leave through the device to whoever gets them: true for devices
     /// whose packets a program takes away.
     ///
@@ -66,9 +75,18 @@ impl Tun {
     /// # Errors
     /// Where the device is gone.
     pub fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.receive_within(Duration::from_secs(1))
+    }
+
+    /// As [`Self::receive`], within another time; at most a minute.
+    ///
+    /// # Errors
+    /// Where the device is gone.
+    pub fn receive_within(&mut self, limit: Duration) -> io::Result<Option<Vec<u8>>> {
+        let limit = u16::try_from(limit.as_millis()).unwrap_or(60_000);
         loop {
             let mut ready = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, PollTimeout::from(1000_u16))? == 0 {
+            if poll(&mut ready, PollTimeout::from(limit))? == 0 {
                 return Ok(None);
             }
             let mut packet = vec![0; 65_536];

@@ -1,6 +1,12 @@
 //! Virtual cables between namespaces.
 
-use super::error::Result;
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+use nix::libc;
+
+use super::error::{IoContext, Result};
 use super::exec;
 use super::netns::Inside;
 
@@ -44,4 +50,32 @@ pub fn switch(namespace: &Inside, name: &str, ports: &[&str]) -> Result<()> {
     }
     namespace.ip(&["link", "set", "dev", name, "up"])?;
     Ok(())
+}
+
+/// Makes the kernel write every checksum into packets before they go into a cable. Otherwise it leaves that to hardware which
+/// a cable has not: nobody in the kernel minds, but whoever reads the packets sees checksums that are not there yet.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn finish_checksums(end: End<'_>) -> Result<()> {
+    const ETHTOOL_STXCSUM: u32 = 0x17;
+    let (namespace, interface) = end;
+    namespace
+        .enter(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+            // `struct ethtool_value`: the command, then 0: off.
+            let mut value = [ETHTOOL_STXCSUM, 0];
+            // SAFETY: zero is a valid `ifreq`.
+            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+            for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
+                *to = from.cast_signed();
+            }
+            request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+            // SAFETY: the descriptor is open; the request is an `ifreq` whose pointer is good for an `ethtool_value`.
+            match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        })?
+        .cannot(|| format!("switch off checksum offload of {interface}"))
 }

@@ -8,6 +8,7 @@ pub mod error;
 pub mod exec;
 pub mod gateway;
 pub mod link;
+pub mod manual;
 pub mod mountns;
 pub mod netns;
 pub mod probe;
