@@ -62,6 +62,10 @@ impl TestGateway {
     }
 
     pub(crate) fn with(config: GatewayConfig, limits: tcp::Limits) -> Self {
+        Self::heard_by(config, limits, Audience::All)
+    }
+
+    pub(crate) fn heard_by(config: GatewayConfig, limits: tcp::Limits, audience: Audience) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("rsipd.conf");
         std::fs::write(&file, "INT_IF = \"in0\"\nEXT_IF = \"ext0\"\n").unwrap();
@@ -71,7 +75,7 @@ impl TestGateway {
         let (calls_in, calls) = mpsc::channel(1);
         let (signals_in, signals) = mpsc::channel(1);
         let control = socket::serve(&directory.path().join("control.sock"), calls_in).unwrap();
-        let udp = sockets.serve(inputs_in.clone(), limits, Audience::All);
+        let udp = sockets.serve(inputs_in.clone(), limits, audience);
         let datapath = FakeDatapath::default();
         let context = Context {
             config: Config::read(&file).unwrap(),
