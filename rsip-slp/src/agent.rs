@@ -95,3 +95,5 @@ pub const CLOSE_IDLE: Duration = Duration::from_secs(300);
 
 /// The service type of directory agents.
 pub(crate) const DIRECTORY_AGENT: &str = "service:directory-agent";
+/// The service type of service agents.
+pub(crate) const SERVICE_AGENT: &str = "service:service-agent";

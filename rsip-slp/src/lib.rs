@@ -7,6 +7,7 @@
 //! | [`wire`] | how messages look as bytes | what their strings mean |
 //! | [`text`] | URLs, scopes, attributes, tags, predicates | messages |
 //! | [`template`] | what RSIP gateways register | who asks |
+//! | [`service`] | how to advertise a service | sockets, clocks |
 //! | [`user`] | how to find services | sockets, clocks |
 //!
 //! # How an agent is driven
@@ -18,6 +19,7 @@
 pub mod agent;
 mod exchange;
 mod random;
+pub mod service;
 #[cfg(feature = "testing")]
 pub mod strategies;
 pub mod template;

@@ -1,0 +1,5 @@
+//! Attribute lists and predicates, with the examples of RFC 2608.
+
+mod attributes;
+mod predicates;
+mod properties;
