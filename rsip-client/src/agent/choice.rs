@@ -73,6 +73,7 @@ async fn round(arguments: &Up, ground: &Ground, stop: &mut Stop) -> anyhow::Resu
         transport: Some(arguments.transport.into()),
         patience: SEARCH,
     };
+    tracing::info!(scopes = %question.scopes, "looking for gateways");
     let Some(found) = stop.unless(ground, discovery::candidates(&question)).await? else {
         give_back(ground).await?;
         return Ok(Round::Ended);

@@ -32,7 +32,7 @@ pub async fn find(question: &Question) -> Result<Vec<Offer>, DiscoveryError> {
             None => DiscoveryError::NoInterface,
         });
     }
-    tracing::debug!(?interfaces, directory_agents = ?question.directory_agents, "looking for gateways");
+    tracing::debug!(?interfaces, directory_agents = ?question.directory_agents, "where to look");
     let wires = Wires::open(interfaces).await?;
     let agent = UserAgent::new(config(question), RandomState::new().hash_one(0), Instant::now())?;
     Ok(drive(agent, &wires).await)
