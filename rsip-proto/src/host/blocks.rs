@@ -79,8 +79,7 @@ impl Host {
         let size = self.request_size();
         for id in self.table.ids() {
             self.table.change(id, |slot| {
-                let open = matches!(slot.state, State::Asking | State::Waiting { .. });
-                if slot.target == Target::Block && open {
+                if slot.target == Target::Block {
                     slot.size = size;
                 }
             });

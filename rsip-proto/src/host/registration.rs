@@ -259,11 +259,10 @@ impl Host {
                 self.withdraw(id, WithdrawReason::Deregistered);
                 self.ended(id, WithdrawReason::Deregistered, now);
             }
-            self.table.change(id, |slot| match slot.state {
-                State::Installing { fate: Fate::Renew, .. } => {
+            self.table.change(id, |slot| {
+                if matches!(slot.state, State::Installing { fate: Fate::Renew, .. }) {
                     slot.set_fate(Fate::Withdraw(WithdrawReason::Deregistered));
                 }
-                _ => {}
             });
         }
     }

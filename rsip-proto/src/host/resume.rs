@@ -6,7 +6,7 @@ use crate::host::binding::{Fate, Fixed, Lease, Slot, State, Target};
 use crate::host::blocks::ephemeral_ports;
 use crate::host::registration::{Held, Registration};
 use crate::host::requests::creates_binding;
-use crate::host::retransmit::{Backoff, after};
+use crate::host::retransmit::after;
 use crate::host::{BindingKind, Host, HostBinding, HostConfig, Method, terms};
 use crate::ids::ClientId;
 use crate::wire::FlowPolicy;
@@ -93,7 +93,7 @@ impl Host {
                 let (binding, lease_time) = held.or_else(|| slot.ended.clone())?;
                 let ended = matches!(slot.state, State::Installing { fate: Fate::Withdraw(_), .. });
                 let releasing = matches!(slot.state, State::Freeing { .. }) || !slot.wanted();
-                (!ended).then(|| SavedBinding { binding, lease_time, releasing })
+                (!ended).then_some(SavedBinding { binding, lease_time, releasing })
             })
             .collect();
         SavedState {
@@ -106,9 +106,11 @@ impl Host {
 
     fn take_over(&mut self, saved: SavedBinding, held: bool, now: Instant) {
         let SavedBinding { binding, lease_time, releasing } = saved;
-        let unused = releasing || !self.is_of_use(&binding);
         let target = match binding.kind {
-            BindingKind::Address if unused => Target::Stray,
+            // One at most: more than one is never leased.
+            BindingKind::Address if self.table.iter().any(|(_, slot)| slot.target == Target::Address) => {
+                return;
+            }
             BindingKind::Address => Target::Address,
             BindingKind::Block => Target::Block,
             BindingKind::Listen | BindingKind::StaticListen => match binding.leased.iter().next() {
@@ -116,18 +118,26 @@ impl Host {
                 _ => return,
             },
         };
-        let mut slot = Slot::new(target, State::Asking, Backoff::new(&self.config));
-        slot.used = binding.kind != BindingKind::StaticListen && !unused;
+        let of_use = self.is_of_use(&binding);
+        if held && !of_use {
+            let lease = Lease::new(binding.clone(), lease_time, now);
+            let stray = Slot::new(Target::Stray, State::Resumed(lease), self.new_backoff());
+            let id = self.table.insert(stray);
+            self.enqueue(id, now);
+        }
+        let method_changed = (target == Target::Address) != (self.config.method == Method::RsaIp);
+        if method_changed || (releasing && !(held && of_use)) {
+            return;
+        }
+        let mut slot = Slot::new(target, State::Asking, self.new_backoff());
         slot.size = self.request_size();
-        if binding.kind == BindingKind::StaticListen && !unused {
-            slot.fixed = Fixed::Kept;
+        match binding.kind {
+            BindingKind::StaticListen if !releasing => slot.fixed = Fixed::Kept,
+            _ => slot.used = !releasing && binding.kind != BindingKind::StaticListen,
         }
         slot.state = State::Resumed(Lease::new(binding, lease_time, now));
-        if !held {
-            // The old name is not trusted: the same ports are asked for under a new one.
-            if unused {
-                return;
-            }
+        if !(held && of_use) {
+            // The old name is not trusted, or is for another peer: the same is asked for under a new one.
             slot.remember();
             slot.state = State::Asking;
         }
@@ -137,14 +147,9 @@ impl Host {
 
     /// Whether this is what this run would lease: the agent may have been started with another method or peer.
     fn is_of_use(&self, binding: &HostBinding) -> bool {
-        let method = match binding.kind {
-            BindingKind::Address => Method::RsaIp,
-            BindingKind::Block | BindingKind::Listen | BindingKind::StaticListen => Method::RsapIp,
-        };
-        let twice = binding.kind == BindingKind::Address
-            && self.table.iter().any(|(_, slot)| slot.target == Target::Address);
         let remote = self.flow_policy().map(|policy| terms::remote(&self.config, policy));
-        method == self.config.method && !twice && remote.is_none_or(|remote| remote == binding.remote)
+        (binding.kind == BindingKind::Address) == (self.config.method == Method::RsaIp)
+            && remote.is_none_or(|remote| remote == binding.remote)
     }
 }
 

@@ -1,11 +1,12 @@
 //! A gateway and a shell that do whatever they like: late, duplicated, lost and wrong answers, in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::{InstallFailed, WithdrawReason};
+use crate::host::{InstallFailed, Method, WithdrawReason};
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -97,6 +98,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Rig {
     host: Host,
     config: HostConfig,
+    policy: FlowPolicy,
     now: Instant,
     asked: Option<Message>,
     /// The outstanding request may be followed by another one.
@@ -110,11 +112,12 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(config: HostConfig) -> Self {
+    fn new(config: HostConfig, policy: FlowPolicy) -> Self {
         let now = Instant::now();
         let mut rig = Self {
             host: Host::new(config.clone(), now),
             config,
+            policy,
             now,
             asked: None,
             over: true,
@@ -189,7 +192,7 @@ impl Rig {
             HostCommand::Verdict { port, outcome } => {
                 assert!(self.waiting.remove(&port).is_some(), "nobody waits for {port}");
                 if outcome.is_ok() {
-                    let held = self.published.values().any(|it| it.leased.iter().any(|held| held == port));
+                    let held = self.published.values().any(|it| it.leased.covers(port));
                     assert!(held, "{port} is not in use");
                 }
             }
@@ -293,10 +296,11 @@ impl Rig {
             ) => *client_id,
             Some(Body::ListenRequest(request)) => request.client_id,
             Some(Body::AssignRequestRsapIp(request)) => request.client_id,
+            Some(Body::AssignRequestRsaIp(request)) => request.client_id,
             _ => ClientId(1),
         };
         Some(match *reply {
-            Reply::Registered(name) => register_response(ClientId(name)),
+            Reply::Registered(name) => self.registered(ClientId(name)),
             Reply::Granted(name, lease_time) => {
                 let some = |ports: &Ports| match ports {
                     Ports::DontCare { count } => Ports::Range { first: 10_000, count: *count },
@@ -306,14 +310,28 @@ impl Rig {
                     Body::ListenRequest(request) => {
                         let mut grant = port_binding(client_id, name, some(&request.local_ports));
                         grant.lease_time = lease_time;
+                        grant.remote_address = request.remote_address;
+                        grant.remote_ports = request.remote_ports;
                         Body::ListenResponse(grant)
                     }
                     Body::AssignRequestRsapIp(request) => {
                         let mut grant = port_binding(client_id, name, some(&request.local_ports));
                         grant.lease_time = lease_time;
+                        grant.remote_address = request.remote_address;
+                        grant.remote_ports = request.remote_ports;
                         Body::AssignResponseRsapIp(grant)
                     }
-                    Body::RegisterRequest => register_response(ClientId(1)),
+                    Body::AssignRequestRsaIp(request) => Body::AssignResponseRsaIp(AssignResponseRsaIp {
+                        client_id,
+                        bind_id: BindId(name),
+                        local_address: Address::Ipv4(PUBLIC),
+                        remote_address: request.remote_address,
+                        remote_ports: request.remote_ports,
+                        lease_time,
+                        tunnel_type: TunnelType::IpIp,
+                        tunnel_endpoint: None,
+                    }),
+                    Body::RegisterRequest => self.registered(ClientId(1)),
                     _ => return None,
                 }
             }
@@ -328,7 +346,7 @@ impl Rig {
                 Body::FreeRequest { bind_id, .. } => Body::FreeResponse { client_id, bind_id },
                 Body::DeRegisterRequest { client_id } => Body::DeRegisterResponse { client_id },
                 Body::QueryRequest { .. } => Body::QueryResponse { client_id, tuples: Vec::new() },
-                Body::RegisterRequest => register_response(ClientId(1)),
+                Body::RegisterRequest => self.registered(ClientId(1)),
                 _ => return None,
             },
             Reply::Freed(name) => Body::FreeResponse { client_id, bind_id: BindId(name) },
@@ -336,6 +354,16 @@ impl Rig {
             Reply::Told => Body::QueryResponse { client_id, tuples: Vec::new() },
             Reply::Error(error) => Body::ErrorResponse { error, client_id: Some(client_id), bind_id: None },
         })
+    }
+
+    fn registered(&self, client_id: ClientId) -> Body {
+        Body::RegisterResponse {
+            client_id,
+            lease_time: LEASE,
+            flow_policy: self.policy,
+            methods: vec![RsipMethod::RsapIp, RsipMethod::RsaIp],
+            tunnel_types: Vec::new(),
+        }
     }
 
     /// Nothing more is said, nothing more is done; the end comes all the same, and in time.
@@ -360,10 +388,6 @@ impl Rig {
     }
 }
 
-fn config(transport: HostTransport, block_size: u8) -> HostConfig {
-    HostConfig { transport, block_size, ..HostConfig::default() }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -371,10 +395,16 @@ proptest! {
     fn whatever_the_gateway_does(
         steps in steps(),
         udp in any::<bool>(),
-        block in prop::sample::select(vec![0_u8, 4]),
+        block_size in prop::sample::select(vec![0_u8, 4]),
+        whole in any::<bool>(),
+        local in prop::sample::select(LocalPolicy::ALL),
+        remote in prop::sample::select(RemotePolicy::ALL),
     ) {
         let transport = if udp { HostTransport::Udp } else { HostTransport::Tcp };
-        let mut rig = Rig::new(config(transport, block));
+        let method = if whole { Method::RsaIp } else { Method::RsapIp };
+        let peer = Remote::Port(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 7), 443));
+        let config = HostConfig { transport, method, remote: peer, block_size, ..HostConfig::default() };
+        let mut rig = Rig::new(config, FlowPolicy { local, remote });
         rig.step(Step::Up);
         rig.step(Step::Answer(Reply::Registered(1)));
         for step in steps {

@@ -5,10 +5,14 @@ mod basics;
 mod blocks;
 mod grants;
 mod leases;
+mod locality;
+mod micro;
+mod remote;
 mod resume;
 mod resync;
 mod table;
 mod transport;
+mod whole;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -19,9 +23,10 @@ use crate::host::{
 };
 use crate::ids::{BindId, ClientId, MessageCounter, OpId};
 use crate::lease::Remote;
-use crate::wire::message::PortBinding;
+use crate::wire::message::{AssignResponseRsaIp, PortBinding};
 use crate::wire::{
-    Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, QueryTuple, RemotePolicy, TunnelType,
+    Address, Body, ErrorCode, FlowPolicy, LocalPolicy, Message, Ports, QueryTuple, RemotePolicy, RsipMethod,
+    TunnelType,
 };
 
 /// The name that the gateway gives.
@@ -98,11 +103,16 @@ impl Dialogue {
 
     /// Started, connected and registered.
     pub(super) fn registered(config: HostConfig) -> Self {
+        Self::registered_by(config, register_response(CLIENT))
+    }
+
+    /// Started, connected, and its registration answered by this.
+    pub(super) fn registered_by(config: HostConfig, answer: Body) -> Self {
         let mut it = Self::new(config);
         it.host.start(it.now);
         it.host.handle_transport_up(it.now);
         it.commands();
-        it.answer(register_response(CLIENT));
+        it.answer(answer);
         it
     }
 
@@ -257,6 +267,31 @@ pub(super) fn listen_response(client_id: ClientId, bind_id: u32, port: u16) -> B
 
 pub(super) fn assign_response(client_id: ClientId, bind_id: u32, first: u16, count: u8) -> Body {
     Body::AssignResponseRsapIp(port_binding(client_id, bind_id, Ports::Range { first, count }))
+}
+
+/// A whole address.
+pub(super) fn address_response(client_id: ClientId, bind_id: u32, address: Ipv4Addr) -> Body {
+    Body::AssignResponseRsaIp(AssignResponseRsaIp {
+        client_id,
+        bind_id: BindId(bind_id),
+        local_address: Address::Ipv4(address),
+        remote_address: Address::ANY,
+        remote_ports: Ports::ANY,
+        lease_time: LEASE,
+        tunnel_type: TunnelType::IpIp,
+        tunnel_endpoint: None,
+    })
+}
+
+/// Both methods on offer, and this policy.
+pub(super) fn register_response_with(local: LocalPolicy, remote: RemotePolicy) -> Body {
+    Body::RegisterResponse {
+        client_id: CLIENT,
+        lease_time: LEASE,
+        flow_policy: FlowPolicy { local, remote },
+        methods: vec![RsipMethod::RsaIp, RsipMethod::RsapIp],
+        tunnel_types: Vec::new(),
+    }
 }
 
 pub(super) fn extend_response(bind_id: u32, lease_time: u32) -> Body {
