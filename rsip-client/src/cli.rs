@@ -131,6 +131,9 @@ pub struct Up {
     /// meaning with rsa-ip.
     #[arg(long, value_name = "COUNT", default_value_t = 255)]
     pub block: u8,
+    /// Lease another block whenever three quarters of the ports are in use, up to so many blocks.
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
+    pub blocks: u8,
     /// Give a port back after nobody used it for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub linger: Duration,

@@ -23,6 +23,7 @@ mod commands;
 mod complaints;
 pub mod effects;
 pub mod failure;
+mod headroom;
 mod life;
 mod listeners;
 mod release;
@@ -45,6 +46,7 @@ use tokio::sync::mpsc;
 
 use self::complaints::Complaints;
 use self::effects::Effects;
+use self::headroom::Headroom;
 use self::listeners::Listeners;
 use self::trouble::Trouble;
 use self::wants::Wants;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub query: bool,
     /// Ports in a block; 0: none.
     pub block: u8,
+    /// At most so many blocks.
+    pub blocks: u8,
     /// Ports that are leased at start and kept.
     pub listen: Vec<u16>,
     /// Where no answer comes in time, the bind passes.
@@ -137,6 +141,7 @@ pub struct Agent {
     /// The registration is left as it is, for the next start.
     abandoned: bool,
     complaints: Complaints,
+    headroom: Headroom,
     done: bool,
 }
 
@@ -229,6 +234,7 @@ impl Agent {
         if self.tick <= now {
             self.tick = now + TICK;
             self.look_for_the_untold(now);
+            self.look_for_headroom(now);
         }
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use super::complaints::Complaints;
 use super::effects::{Effects, Parts};
 use super::failure::{self, EffectError};
+use super::headroom::Headroom;
 use super::listeners::Listeners;
 use super::report::transport_name;
 use super::trouble::Trouble;
@@ -182,6 +183,7 @@ pub(crate) async fn serve(
         resumed,
         unreachable_told: false,
         complaints: Complaints::default(),
+        headroom: Headroom::default(),
         abandoned: false,
         done: false,
     };
@@ -355,6 +357,7 @@ fn settings(arguments: &Up, gateway: SocketAddrV4, patience: Option<Duration>) -
         remote: arguments.remote.unwrap_or(Remote::Any),
         query: !arguments.no_query,
         block: arguments.block,
+        blocks: arguments.blocks,
         listen: arguments.listen.clone(),
         allow_on_timeout: arguments.on_timeout == OnTimeout::Allow,
         bind_timeout: arguments.bind_timeout,

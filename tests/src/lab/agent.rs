@@ -9,7 +9,7 @@ use super::binaries;
 use super::error::{LabError, Result};
 use super::exec::{self, Output};
 use super::process::Process;
-use super::topology::{GATEWAY, Host, Lab, PUBLIC};
+use super::topology::{GATEWAY, Host, Lab};
 use super::wait::{self, Look};
 
 /// How long it may take until the host is ready.
@@ -91,6 +91,47 @@ pub struct Status {
     pub hooks: Hooks,
     /// The tunnel, where it is up.
     pub tunnel: Option<Tunnel>,
+    /// Networks that are reached without the tunnel.
+    pub direct: Vec<Network>,
+    /// The kernel's own choice of ports.
+    pub ephemeral: Ephemeral,
+    /// What the programs counted.
+    pub counters: Vec<Counter>,
+}
+
+impl Status {
+    /// What was counted under a name.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.iter().find(|counter| counter.name == name).map(|counter| counter.value)
+    }
+}
+
+/// A network that is reached without the tunnel, or that the gateway would have so.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Network {
+    /// Which.
+    pub network: String,
+    /// "--private-net" or "gateway".
+    pub from: String,
+    /// Why it is not believed.
+    pub refused: Option<String>,
+}
+
+/// The kernel's own choice of ports.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ephemeral {
+    /// Whether it is confined to what is leased.
+    pub confined: bool,
+}
+
+/// A counter.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Counter {
+    /// What is counted.
+    pub name: String,
+    /// How often.
+    pub value: u64,
 }
 
 /// How the host stands with its gateway.
@@ -100,16 +141,24 @@ pub struct Registration {
     pub state: String,
     /// "tcp" or "udp".
     pub transport: String,
+    /// "RSAP-IP" or "RSA-IP".
+    pub method: String,
+    /// The only peer, where one is named.
+    pub remote: Option<String>,
+    /// What the gateway complained of.
+    pub complaints: Vec<Counter>,
 }
 
 /// A binding.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Lease {
+    /// The leased address.
+    pub address: Ipv4Addr,
     /// Which ports.
     pub ports: String,
     /// How many.
     pub count: usize,
-    /// "block", "listen" or "static".
+    /// "block", "address", "listen" or "static".
     pub kind: String,
     /// Sockets that use them.
     pub sockets: usize,
@@ -152,7 +201,7 @@ fn missing(lab: &Lab, host: Host) -> Result<Option<String>> {
         return Ok(Some(output.stderr));
     }
     let status = parse(&output.stdout)?;
-    let tunnel = status.tunnel.as_ref().and_then(|tunnel| tunnel.address) == Some(PUBLIC);
+    let tunnel = status.tunnel.as_ref().is_some_and(|tunnel| tunnel.address.is_some());
     let hooks = status.hooks.programs.iter().all(|program| program.attached);
     let ready = status.registration.state == "registered" && tunnel && hooks;
     Ok((!ready).then(|| format!("{status:?}")))

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apache;
+pub mod arp;
 pub mod binaries;
 pub mod capture;
 pub mod error;
