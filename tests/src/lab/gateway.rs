@@ -56,6 +56,8 @@ pub struct Client {
 pub struct Binding {
     /// Its ID.
     pub bind_id: u32,
+    /// The leased public address.
+    pub address: Ipv4Addr,
     /// A whole address (RSA-IP): no ports are named.
     pub whole: bool,
     /// The leased ports.
