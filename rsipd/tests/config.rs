@@ -279,6 +279,26 @@ fn all_six_flow_policies_are_read_and_shown() {
 }
 
 #[test]
+fn a_reload_can_name_every_key_that_waits_for_a_restart() {
+    let before = Settings::default();
+    let changed = r#"
+        RSA_POOL = ["198.51.100.7"]
+        MAX_ADDRESSES_PER_CLIENT = 2
+        MAX_CONNECTIONS = 2000
+        MAX_CONNECTIONS_PER_HOST = 3
+        IDLE_TIMEOUT = 90
+        MESSAGE_TIMEOUT = 5
+        FLOW_POLICY = "micro/micro"
+        REMOTE_DENY = ["192.0.2.0/24"]
+    "#;
+    let after = parse(&format!("INT_IF = \"in\"\nEXT_IF = \"out\"\n{changed}")).unwrap();
+    let named = before.differences(&after);
+    for key in changed.lines().filter_map(|line| Some(line.split_once('=')?.0.trim())) {
+        assert!(named.contains(&key), "{key} is not among {named:?}");
+    }
+}
+
+#[test]
 fn both_pools_together_have_at_most_256_addresses() {
     let list = |first: u32, count: u32| {
         let address = |i| format!("\"{}\"", Ipv4Addr::from_bits(Ipv4Addr::new(192, 0, 2, 0).to_bits() + i));
