@@ -219,8 +219,49 @@ fn a_configuration_that_cannot_be() {
     rsipd("empty", "", &["INT_IF"]);
     rsipd("no-interface", &good.replace("int0", "int7"), &["INT_IF", "int7"]);
     rsipd("no-external", &good.replace("ext0", "ext7"), &["EXT_IF", "ext7"]);
+    rsipd(
+        "six-policies",
+        &format!("{good}FLOW_POLICY = \"macro\"\n"),
+        &["FLOW_POLICY", "\"macro\"", "LOCAL/REMOTE"],
+    );
+    rsipd(
+        "unenforced",
+        &format!("{good}REMOTE_DENY = [\"192.0.2.0/24\"]\n"),
+        &["REMOTE_DENY", "192.0.2.0/24", "FLOW_POLICY"],
+    );
+    rsipd(
+        "no-network",
+        &format!("{good}FLOW_POLICY = \"macro/macro\"\nREMOTE_DENY = [\"192.0.2.1/24\"]\n"),
+        &["REMOTE_DENY", "192.0.2.0/24 is meant?"],
+    );
+    rsipd("its-own", &format!("{good}RSA_POOL = [\"10.77.0.1\"]\n"), &["RSA_POOL", "10.77.0.1"]);
+    rsipd("no-time", &format!("{good}IDLE_TIMEOUT = 0\n"), &["IDLE_TIMEOUT", "1 to 31536000"]);
     let mut missing = system.lab.gateway.command(binaries::under_test("rsipd").unwrap());
     fails(missing.args(["--config", "/nonexistent/rsipd.conf"]), 78, &["/nonexistent/rsipd.conf"]);
+    system.finish().unwrap();
+}
+
+#[test]
+fn settings_that_cost_something_are_warned_about() {
+    let system = System::new(Options::default()).unwrap();
+    for (name, more, words) in [
+        ("masked", "RSA_POOL = [\"198.51.100.1\"]", &["RSA_POOL", "198.51.100.1", "gateway's own"][..]),
+        ("unrouted", "RSA_POOL = [\"198.51.100.9\"]", &["RSA_POOL", "198.51.100.9", "ip addr add"]),
+        ("useless", "FLOW_POLICY = \"macro/micro\"", &["LISTEN", "10.6"]),
+    ] {
+        let path = system.lab.folder().join(format!("{name}.conf"));
+        fs::write(&path, gateway::configuration(more)).unwrap();
+        let mut command = system.lab.gateway.command(binaries::under_test("rsipd").unwrap());
+        let output = exec::run(command.args(["check", "--config"]).arg(&path), LIMIT).unwrap();
+        assert_eq!(output.code(), 0, "{name}: {}", output.stderr);
+        assert!(output.stdout.ends_with(": good\n"), "{name}: {}", output.stdout);
+        let warned = output
+            .stderr
+            .lines()
+            .any(|line| line.starts_with("rsipd: warning: ") && words.iter().all(|word| line.contains(word)));
+        assert!(warned, "{name}: {}", output.stderr);
+        system.expect_as_before().unwrap();
+    }
     system.finish().unwrap();
 }
 
