@@ -70,7 +70,16 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
 
     // Nobody is heard before the data path is in place.
     let (inputs_in, inputs) = mpsc::channel(listener::WAITING);
-    let limits = tcp::Limits::new(&config.settings).capped(descriptors());
+    let wanted = tcp::Limits::new(&config.settings);
+    let limits = wanted.capped(descriptors());
+    if limits.total < wanted.total {
+        tracing::warn!(
+            "MAX_CONNECTIONS {} becomes {}, which is what the process may have: raise its limit of open files \
+             (LimitNOFILE=, `ulimit -n`)",
+            wanted.total,
+            limits.total
+        );
+    }
     let udp = sockets.serve(inputs_in, limits, Audience::Hosts { not: plan.strangers.clone().into() });
     tracing::info!(
         listening = %plan.listen,

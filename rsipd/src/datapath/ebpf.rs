@@ -1,6 +1,6 @@
 //! Forwarding by two eBPF programs: one at the external interface that chooses the host by port and encapsulates, one
-//! at the internal interface that decapsulates and checks the source. What they know is in maps ([`leases`]); what they have
-//! to say about hosts comes through a ring buffer ([`reports`]).
+//! at the internal interface that decapsulates and checks the source. What they know is in maps (`leases`); what they have
+//! to say about hosts comes through a ring buffer (`reports`).
 
 mod leases;
 mod reports;

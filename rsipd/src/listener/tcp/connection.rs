@@ -225,5 +225,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     setsockopt(stream, sockopt::TcpKeepIdle, &60)?;
     setsockopt(stream, sockopt::TcpKeepInterval, &10)?;
     setsockopt(stream, sockopt::TcpKeepCount, &6)?;
+    // The same two minutes where something is under way, for which keep-alive is silent.
+    setsockopt(stream, sockopt::TcpUserTimeout, &120_000)?;
     Ok(())
 }
