@@ -18,7 +18,7 @@
 //!
 //! # The invariant above all
 //!
-//! No two hosts hold the same (public address, port) at the same time.
+//! No two hosts hold the same (public address, port) at the same time, be it by port or with the whole address.
 #![forbid(unsafe_code)]
 
 pub mod gateway;

@@ -15,6 +15,7 @@ use super::lease_timer::{RETRY, Timer};
 use super::policy::Refusal;
 use super::{Event, Gateway, GatewayCommand, InstallFailed, RemovalReason, Transport};
 use crate::ids::{BindId, ClientId, MessageCounter};
+use crate::lease::Leased;
 use crate::wire::{Body, ErrorCode, Message};
 
 /// A host that asked to leave, and waits for the answer.
@@ -75,6 +76,10 @@ impl Gateway {
     /// Ends a binding without its host having asked for just that.
     pub(super) fn end_binding(&mut self, key: BindingKey, reason: RemovalReason, now: Instant) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
+        let not_allowed = match binding.rule.leased {
+            Leased::Address => ErrorCode::LocalAddrUnallowed,
+            Leased::Ports(_) => ErrorCode::LocalAddrportUnallowed,
+        };
         match &mut binding.phase {
             Phase::Active => self.remove(key, reason, None),
             Phase::Installing(then) => {
@@ -82,9 +87,7 @@ impl Gateway {
                 *then = AfterInstall::Undo(reason);
                 let (client_id, _) = key;
                 let code = match reason {
-                    RemovalReason::Revoked if self.clients.get(client_id).is_some() => {
-                        ErrorCode::LocalAddrportUnallowed
-                    }
+                    RemovalReason::Revoked if self.clients.get(client_id).is_some() => not_allowed,
                     _ => ErrorCode::RegisterFirst,
                 };
                 self.refuse(to, Refusal::new(code, Some(client_id), "ended before it began"), now);

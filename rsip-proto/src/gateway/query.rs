@@ -156,7 +156,9 @@ mod tests {
             network([10, 20, 60, 0], [255, 255, 255, 0], false),
             network([10, 0, 0, 0], [255, 0, 0, 0], false),
             network([10, 20, 0, 0], [255, 255, 0, 0], false),
-            network([10, 20, 0, 0], [255, 0, 255, 0], false),
+            // Masks with holes, though all that they let through is local.
+            network([10, 20, 0, 0], [255, 255, 0, 255], false),
+            network([10, 20, 5, 0], [255, 255, 127, 0], false),
             QueryTuple::Address { local: false, address: Address::Fqdn("printer.example".to_owned()) },
             QueryTuple::Address { local: false, address: Address::Ipv6(std::net::Ipv6Addr::LOCALHOST) },
         ];

@@ -104,6 +104,15 @@ fn misuse_after_the_lease_has_ended_is_nobodys() {
 }
 
 #[test]
+fn a_fault_is_told_to_nobody_whose_lease_has_ended() {
+    let mut rig = Rig::new(config());
+    let id = rig.register(udp(2));
+    rig.at(600);
+    rig.gateway.fail(rig.now);
+    assert_eq!(rig.commands(), [send(udp(2), 0, left(id)), unregistered(id, 2, RemovalReason::Expired)]);
+}
+
+#[test]
 fn a_fault_of_the_server_is_told_before_everything_ends() {
     let mut rig = Rig::new(config());
     let a = rig.register(tcp(2, 1));

@@ -139,6 +139,15 @@ fn the_first_lease_decides_what_an_address_is() {
 }
 
 #[test]
+fn a_host_with_a_whole_address_stays_where_its_ports_are() {
+    let mut rig = Rig::new(with_pool(vec![PUBLIC, SECOND_PUBLIC], vec![WHOLE]));
+    let id = rig.register(udp(2));
+    rig.obtain_whole(udp(2), 2, assign_whole(id));
+    rig.obtain(udp(2), 3, listen_at(id, at(SECOND_PUBLIC), Ports::single(80)));
+    assert_eq!(rig.obtain(udp(2), 4, assign(id, 4)).local_address, at(SECOND_PUBLIC));
+}
+
+#[test]
 fn an_address_that_is_leased_whole_only_has_no_ports_for_others() {
     let mut rig = Rig::new(with_whole());
     let id = rig.register(udp(2));
@@ -201,6 +210,17 @@ fn the_administrator_takes_an_address_back() {
     assert!(rig.gateway.release_bind(id, BindId(1), rig.now));
     let rule = whole_rule(id, 1, 2, WHOLE);
     assert_eq!(rig.commands(), [send(udp(2), 0, freed(id, 1)), remove(2, rule)]);
+}
+
+#[test]
+fn an_address_that_is_taken_back_before_it_holds_is_not_allowed() {
+    let mut rig = Rig::new(with_whole());
+    let id = rig.register(udp(2));
+    rig.ask(udp(2), 2, assign_whole(id));
+    assert!(rig.gateway.release_bind(id, BindId(1), rig.now));
+    assert_eq!(refusal(&rig.commands(), udp(2), Some(2)), (312, Some(id), None));
+    assert_eq!(rig.done(1), [remove(2, whole_rule(id, 1, 2, WHOLE))]);
+    assert_eq!(rig.done(2), []);
 }
 
 #[test]

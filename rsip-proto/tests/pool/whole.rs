@@ -124,6 +124,16 @@ fn what_cannot_be_had_by_port_is_leased_whole_first() {
 }
 
 #[test]
+fn what_has_rested_is_leased_whole_before_what_cannot_be_had_by_port() {
+    let now = Instant::now();
+    let mut pool = mixed();
+    assert_eq!(lease(&mut pool, Wish::Whole, 1, now), Ok(whole(THIRD)));
+    pool.release(&whole(THIRD), holder(1), now).expect("held");
+    assert_eq!(pool.offer(Wish::Whole, None, None, now), Ok(whole(SECOND)));
+    assert_eq!(pool.offer(Wish::Whole, None, None, now + REST), Ok(whole(THIRD)));
+}
+
+#[test]
 fn a_whole_address_rests_with_all_its_ports() {
     let now = Instant::now();
     let second = Duration::from_secs(1);
