@@ -5,7 +5,7 @@ pub(crate) use std::net::Ipv4Addr;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::SchedClassifier;
-use rsip_ebpf_common::gateway::{COUNTERS, Holder, Misuse, Remote, WHOLE, maps};
+use rsip_ebpf_common::gateway::{COUNTERS, Fragment, FragmentKey, Holder, Misuse, Remote, WHOLE, maps};
 pub(crate) use rsip_ebpf_common::gateway::{
     Config, Counter, FLAG_REMOTE, FLAG_REMOTE_MICRO, MisuseKind, programs,
 };
@@ -47,6 +47,8 @@ pub(crate) struct Gateway {
     holders: HashMap<MapData, Holder, u32>,
     reported: HashMap<MapData, Misuse, u64>,
     misuses: RingBuf<MapData>,
+    /// Datagrams from outside, and datagrams of hosts, of which the first fragment went through.
+    pub(crate) fragments: [HashMap<MapData, FragmentKey, Fragment>; 2],
 }
 
 fn raw(address: Ipv4Addr) -> u32 {
@@ -99,6 +101,7 @@ impl Gateway {
             reported: bpf::map(&mut ebpf, maps::REPORTED).unwrap(),
             misuses: bpf::map(&mut ebpf, maps::MISUSES).unwrap(),
             counters: bpf::map(&mut ebpf, maps::COUNTERS).unwrap(),
+            fragments: [maps::FRAGMENTS_IN, maps::FRAGMENTS_OUT].map(|map| bpf::map(&mut ebpf, map).unwrap()),
             // The programs keep the other maps.
             ebpf,
         }

@@ -1,5 +1,10 @@
 //! What has no port and follows something that had one: ICMP and fragments.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use rsip_ebpf_common::gateway::Fragment;
+
 use crate::harness::*;
 
 #[test]
@@ -137,5 +142,34 @@ fn fragments_follow_the_first() {
     gateway.check(
         programs::INWARD,
         vec![case("an error that quotes a later fragment", error.frame(), to_host(&error, HOST_A))],
+    );
+}
+
+#[test]
+fn later_fragments_are_waited_for_half_a_minute() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let mut gateway = Gateway::new();
+    let first = Ip::new(PEER, PUBLIC, UDP, udp(5000, PORT_B, &[1; 64])).fragment(MF);
+    let later = Ip::new(PEER, PUBLIC, UDP, vec![2; 32]).fragment(9);
+    let own_first = Ip::new(PUBLIC, PEER, UDP, udp(PORT_A, 53, &[1; 64])).fragment(MF);
+    let own_later = Ip::new(PUBLIC, PEER, UDP, vec![2; 32]).fragment(9);
+    let now = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+    let before = now();
+    assert_eq!(gateway.inward(&first).action, REDIRECT);
+    assert_eq!(gateway.outward(&own_first.inside(HOST_A, GATEWAY)).action, REDIRECT);
+    let after = now();
+    for memory in &mut gateway.fragments {
+        let entries: Vec<_> = memory.iter().map(Result::unwrap).collect();
+        let [(key, entry)] = entries[..] else { unreachable!("{entries:?}") };
+        let until = Duration::from_nanos(entry.until_ns);
+        assert!((before + LIMIT..=after + LIMIT).contains(&until), "{until:?}, now {after:?}");
+        // As if the time were over.
+        let ended = u64::try_from(after.as_nanos()).unwrap();
+        memory.insert(key, Fragment { until_ns: ended, ..entry }, 0).unwrap();
+    }
+    gateway.check(programs::INWARD, vec![case("too late", later.frame(), Expected::Pass)]);
+    gateway.check(
+        programs::OUTWARD,
+        vec![case("too late", from_a(&own_later), Expected::Drop(Counter::Unsupported))],
     );
 }
