@@ -29,11 +29,19 @@ pub(super) struct Departure {
 impl Gateway {
     pub(super) fn free(&mut self, to: ReplyTo, client_id: ClientId, bind_id: BindId, now: Instant) {
         let key = (client_id, bind_id);
-        if self.bindings.get(key).is_some_and(|binding| binding.phase == Phase::Active) {
-            self.remove(key, RemovalReason::Freed, Some(to));
-        } else {
-            let refusal = Refusal::of_bind(ErrorCode::BadBindId, client_id, bind_id, "no such binding");
-            self.refuse(to, refusal, now);
+        match self.bindings.get_mut(key).map(|binding| &mut binding.phase) {
+            Some(Phase::Active) => self.remove(key, RemovalReason::Freed, Some(to)),
+            // Asked again from elsewhere, by a host whose connection or agent died: it must not hear that the binding is
+            // gone before that is certain.
+            Some(Phase::Removing { reply, reason: RemovalReason::Freed })
+                if reply.is_none_or(|before| before.peer != to.peer) =>
+            {
+                *reply = Some(to);
+            }
+            _ => {
+                let refusal = Refusal::of_bind(ErrorCode::BadBindId, client_id, bind_id, "no such binding");
+                self.refuse(to, refusal, now);
+            }
         }
     }
 

@@ -37,6 +37,22 @@ fn what_the_data_path_cannot_forget_stays_with_its_host() {
 }
 
 #[test]
+fn a_free_that_is_repeated_over_another_connection_waits_for_the_outcome() {
+    let mut rig = Rig::new(config());
+    let id = rig.register(tcp(2, 1));
+    rig.obtain(tcp(2, 1), 2, listen_on(id, 80));
+    assert_eq!(rig.ask(tcp(2, 1), 3, free(id, 1)).len(), 1);
+    assert_eq!(
+        code(&rig.ask(tcp(2, 1), 4, free(id, 1)), tcp(2, 1), 4),
+        306,
+        "the same asker hears of the first"
+    );
+    assert_eq!(rig.ask(tcp(2, 2), 1, free(id, 1)), [], "not gone before that is certain");
+    assert_eq!(refusal(&rig.failed(2), tcp(2, 2), Some(1)), (104, Some(id), Some(BindId(1))));
+    assert_eq!(rig.client(id).expect("registered").bindings[0].state, BindingState::Active);
+}
+
+#[test]
 fn what_nobody_wants_any_more_is_removed_until_it_is_gone() {
     let mut rig = Rig::new(config());
     let id = rig.register(udp(2));

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rsip_proto::host::{BindingKind, BindingState, GatewayState};
+use rsip_proto::lease::Leased;
 
-use crate::plan::Chaos;
+use crate::gate::Entry;
+
+use crate::plan::{LOCAL, Terms};
 use crate::world::{HOSTS, World};
 
 /// A verdict may be this late: the clock moves in steps.
@@ -21,7 +24,7 @@ impl World {
             let pending = !node.waiting.is_empty() || !node.installing.is_empty() && node.stopped;
             assert!(!pending || node.host.poll_timeout().is_some(), "host {index} is stuck");
         }
-        if self.plan.chaos != Chaos::Gateway {
+        if !self.plan.gateway {
             self.check_that_hosts_are_right();
         }
     }
@@ -31,12 +34,19 @@ impl World {
     fn check_that_hosts_are_right(&self) {
         for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| self.touched[*index]) {
             for ((client_id, bind_id), binding) in node.held(self.now) {
-                for port in binding.leased.iter() {
-                    let entry = self.gate.path.get(&(binding.address, port));
-                    let right = entry.is_some_and(|entry| {
-                        entry.host == node.address && entry.client_id == client_id && entry.bind_id == bind_id
-                    });
-                    assert!(right, "host {index} uses port {port} as {bind_id}; data path: {entry:?}");
+                let right = |entry: Option<&Entry>| {
+                    let expected = Entry { host: node.address, client_id, bind_id, remote: binding.remote };
+                    assert_eq!(
+                        entry,
+                        Some(&expected),
+                        "host {index} uses {binding:?}; in the data path otherwise"
+                    );
+                };
+                match &binding.leased {
+                    Leased::Address => right(self.gate.whole.get(&binding.address)),
+                    Leased::Ports(ports) => {
+                        ports.iter().for_each(|port| right(self.gate.path.get(&(binding.address, port))));
+                    }
                 }
             }
         }
@@ -59,7 +69,7 @@ impl World {
 
     fn agreement(&self) -> Result<(), String> {
         let clients = self.gate.machine.view(self.now).clients;
-        let mut in_path = 0;
+        let (mut ports, mut addresses) = (0, 0);
         for (index, node) in self.nodes.iter().enumerate() {
             let view = node.host.view(self.now);
             let of_host = |what: String| Err(format!("host {index}: {what}"));
@@ -70,15 +80,29 @@ impl World {
             if view.gateway != GatewayState::Registered {
                 return of_host(format!("{:?}", view.gateway));
             }
-            let theirs: BTreeMap<_, _> =
-                client.bindings.iter().map(|it| (it.bind_id, (it.address, it.leased.clone()))).collect();
+            let theirs: BTreeMap<_, _> = client
+                .bindings
+                .iter()
+                .map(|it| (it.bind_id, (it.address, it.leased.clone(), it.remote)))
+                .collect();
             let ours: BTreeMap<_, _> = view
                 .bindings
                 .iter()
-                .map(|it| (it.binding.bind_id, (it.binding.address, it.binding.leased.clone())))
+                .map(|it| {
+                    let it = &it.binding;
+                    (it.bind_id, (it.address, it.leased.clone(), it.remote))
+                })
                 .collect();
             if ours != theirs {
                 return of_host(format!("has {ours:?}, the gateway thinks {theirs:?}"));
+            }
+            if node.local != LOCAL {
+                return of_host(format!("thinks that {:?} is local", node.local));
+            }
+            if self.plan.terms == Terms::OnePort
+                && ours.values().any(|(_, leased, _)| leased.iter().count() > 1)
+            {
+                return of_host(format!("has {ours:?} under the local micro-flow policy"));
             }
             if node.published.len() != ours.len() {
                 return of_host(format!("has {ours:?}, its shell {:?}", node.published));
@@ -87,30 +111,31 @@ impl World {
                 if it.state != BindingState::InUse || it.binding.kind == BindingKind::Listen {
                     return of_host(format!("keeps {it:?}"));
                 }
-                in_path += it.binding.leased.iter().count();
+                match &it.binding.leased {
+                    Leased::Address => addresses += 1,
+                    Leased::Ports(leased) => ports += leased.iter().count(),
+                }
             }
             for it in &view.pending {
                 let justified = match it.kind {
                     BindingKind::Listen => false,
                     // Somebody else has it.
-                    BindingKind::StaticListen => it.ports.iter().all(|port| self.has_another(port, index)),
+                    BindingKind::StaticListen => {
+                        it.ports.iter().all(|port| self.gate.is_taken(port, node.address))
+                    }
+                    BindingKind::Address => self.gate.has_no_address_for(node.address),
                     // There are fewer than everybody wants.
-                    BindingKind::Address | BindingKind::Block => true,
+                    BindingKind::Block => true,
                 };
                 if !justified {
                     return of_host(format!("still asks: {it:?}"));
                 }
             }
         }
-        if clients.len() != HOSTS || self.gate.path.len() != in_path {
-            return Err(format!("left over: {clients:?}, {:?}", self.gate.path));
+        if clients.len() != HOSTS || self.gate.path.len() != ports || self.gate.whole.len() != addresses {
+            return Err(format!("left over: {clients:?}, {:?}, {:?}", self.gate.path, self.gate.whole));
         }
         Ok(())
-    }
-
-    fn has_another(&self, port: u16, index: usize) -> bool {
-        let own = self.nodes[index].address;
-        self.gate.path.iter().any(|((_, it), entry)| *it == port && entry.host != own)
     }
 
     /// After all have left.
@@ -121,6 +146,7 @@ impl World {
             assert!(node.published.is_empty());
         }
         assert!(self.gate.machine.view(self.now).clients.is_empty());
-        assert!(self.gate.path.is_empty(), "left in the data path: {:?}", self.gate.path);
+        let left = (&self.gate.path, &self.gate.whole);
+        assert!(left.0.is_empty() && left.1.is_empty(), "left in the data path: {left:?}");
     }
 }

@@ -2,31 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rsip_proto::host::{
-    BindingState, DenyReason, Host, HostBinding, HostCommand, HostConfig, HostTransport, RegistrationChange,
-    SavedState, WithdrawReason,
+    BindingKind, BindingState, DenyReason, Host, HostBinding, HostCommand, HostConfig, Method,
+    RegistrationChange, SavedState, WithdrawReason,
 };
 use rsip_proto::ids::{BindId, ClientId, OpId};
-use rsip_proto::wire::Message;
+use rsip_proto::lease::Remote;
+use rsip_proto::wire::{Body, Message};
 
-/// How long a program may wait for its port.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The longest a host rests between two attempts.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-
-pub(crate) fn config(transport: HostTransport) -> HostConfig {
-    HostConfig {
-        transport,
-        block_size: 32,
-        request_timeout: PATIENCE,
-        probe_interval: Duration::from_secs(5),
-        retry_max: LONGEST_PAUSE,
-        ..HostConfig::default()
-    }
-}
+use crate::plan::{PATIENCE, Plan, Sabotage};
 
 /// What the world has to do for a host's shell.
 #[derive(Debug)]
@@ -47,6 +33,12 @@ impl Tally {
     pub(crate) fn count(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
     }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
 }
 
 /// One host.
@@ -58,8 +50,10 @@ pub(crate) struct Node {
     /// The present socket or connection.
     pub(crate) channel: u64,
     pub(crate) connected: bool,
-    /// What the state file holds.
-    pub(crate) saved: SavedState,
+    config: HostConfig,
+    sabotage: Sabotage,
+    /// What the gateway said is local.
+    pub(crate) local: Vec<(Ipv4Addr, u8)>,
     pub(crate) installing: BTreeMap<OpId, HostBinding>,
     pub(crate) published: BTreeMap<(ClientId, BindId), HostBinding>,
     /// Who waits for a verdict, and until when.
@@ -73,14 +67,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(number: u8, transport: HostTransport, now: Instant) -> Self {
+    pub(crate) fn new(index: usize, plan: &Plan, now: Instant) -> Self {
+        let config = plan.host(index);
+        let last = u8::try_from(index + 1).expect("a few hosts");
         Self {
-            host: Host::new(config(transport), now),
-            address: Ipv4Addr::new(10, 0, 0, number + 1),
+            host: Host::new(config.clone(), now),
+            address: Ipv4Addr::new(10, 0, 0, last),
             run: 0,
             channel: 0,
             connected: false,
-            saved: SavedState::default(),
+            config,
+            sabotage: plan.sabotage,
+            local: Vec::new(),
             installing: BTreeMap::new(),
             published: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -92,17 +90,28 @@ impl Node {
         }
     }
 
-    /// Killed and started again: programs live on, hooks and tunnel died with the agent.
-    pub(crate) fn crash(&mut self, transport: HostTransport, now: Instant) {
-        self.host = Host::resume(config(transport), self.saved.clone(), now);
+    /// Killed and started again: programs live on, hooks and tunnel died with the agent. Its state file is what it wrote
+    /// after the last command, unless it is gone, too.
+    pub(crate) fn crash(&mut self, with_state: bool, now: Instant) {
+        self.tally.count(if with_state { "agent killed" } else { "agent killed, and its state lost" });
+        self.count_complaints();
+        let saved = if with_state { self.host.saved() } else { SavedState::default() };
+        self.host = Host::resume(self.config.clone(), saved, now);
         self.run += 1;
         self.connected = false;
         self.installing.clear();
         self.published.clear();
+        self.local.clear();
         // The waiting binds ended with the hooks.
         self.waiting.clear();
         self.last_sent = None;
         self.host.start(now);
+    }
+
+    /// What the host was told of its packets.
+    pub(crate) fn count_complaints(&mut self) {
+        let told: u64 = self.host.view(Instant::now()).complaints.values().sum();
+        *self.tally.0.entry("complaint").or_default() += told;
     }
 
     /// A message reached the host.
@@ -133,7 +142,6 @@ impl Node {
     /// Carries out what the machine says, as far as that is the node's own affair.
     pub(crate) fn work(&mut self) -> Vec<Work> {
         let commands: Vec<HostCommand> = std::iter::from_fn(|| self.host.next_command()).collect();
-        self.saved = self.host.saved();
         commands.into_iter().filter_map(|command| self.carry_out(command)).collect()
     }
 
@@ -143,10 +151,16 @@ impl Node {
             HostCommand::Connect => Some(Work::Connect),
             HostCommand::Disconnect => Some(Work::Disconnect),
             HostCommand::Send(message) => {
+                let ports_by_number = matches!(message.body, Body::ListenRequest(_));
+                assert!(
+                    self.config.method == Method::RsapIp || !ports_by_number,
+                    "LISTEN with a whole address"
+                );
                 self.check_stop_and_wait(&message);
                 Some(Work::Transmit(message))
             }
             HostCommand::Publish { op, binding } => {
+                self.count_kind(&binding);
                 assert!(self.installing.insert(op, binding).is_none(), "an op is used once");
                 Some(Work::Install(op))
             }
@@ -167,6 +181,9 @@ impl Node {
                     WithdrawReason::Shutdown => "withdrawn: shutdown",
                 });
                 let name = (binding.client_id, binding.bind_id);
+                if self.sabotage == Sabotage::DeafShell {
+                    return None;
+                }
                 let published = self.published.remove(&name).is_some();
                 // At its end the host waits for the shell no longer than two seconds.
                 let abandoned = reason == WithdrawReason::Shutdown
@@ -187,12 +204,16 @@ impl Node {
                 if outcome.is_err() {
                     return Some(Work::Denied(port));
                 }
-                let held = self.published.values().any(|binding| binding.leased.iter().any(|it| it == port));
+                let held = self.published.values().any(|binding| binding.leased.covers(port));
                 assert!(held, "port {port} is allowed, and not in use here");
                 self.programs.insert(port);
                 Some(Work::Allowed(port))
             }
-            HostCommand::Local(_) => None,
+            HostCommand::Local(networks) => {
+                self.tally.count("local networks told");
+                self.local = networks;
+                None
+            }
             HostCommand::Registration(change) => {
                 self.tally.count(match change {
                     RegistrationChange::Registered(_) => "registered",
@@ -204,10 +225,25 @@ impl Node {
                 None
             }
             HostCommand::Stopped => {
-                assert!(self.waiting.is_empty() && self.published.is_empty());
+                assert!(self.waiting.is_empty(), "stopped, and {:?} wait", self.waiting);
+                assert!(self.published.is_empty(), "stopped, and in use: {:?}", self.published);
                 self.stopped = true;
                 None
             }
+        }
+    }
+
+    fn count_kind(&mut self, binding: &HostBinding) {
+        self.tally.count(match binding.kind {
+            BindingKind::Address => "published: address",
+            BindingKind::Block => "published: block",
+            BindingKind::Listen => "published: listen",
+            BindingKind::StaticListen => "published: static",
+        });
+        match binding.remote {
+            Remote::Any => {}
+            Remote::Address(_) => self.tally.count("published: for an address"),
+            Remote::Port(_) => self.tally.count("published: for an address and port"),
         }
     }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use rsip_proto::gateway::Transport;
+use rsip_proto::gateway::{Misuse, Transport};
 use rsip_proto::host::HostTransport;
 
-use crate::gate::{FOUGHT_OVER, STATIC};
-use crate::plan::{Chance, Chaos};
+use crate::plan::{Chance, FOUGHT_OVER, STATIC};
 use crate::world::{Event, HOSTS, World};
 
 impl World {
@@ -43,18 +42,21 @@ impl World {
             }
             75..=77 => {
                 self.outage = true;
+                self.tally.count("outage");
                 // Now and then longer than the short leases.
                 let longest = if self.chance.in_thousand(100) { 25 } else { 4 };
                 let time = self.chance.between(Duration::ZERO, Duration::from_secs(longest));
                 self.at(time, Event::OutageEnds);
             }
             78..=81 => self.break_connection(node),
-            82..=85 if self.plan.chaos == Chaos::Agents => {
+            82..=84 if self.plan.agents => {
                 self.drop_connection(node);
-                self.nodes[node].crash(self.plan.transport, now);
+                let with_state = !self.chance.in_thousand(300);
+                self.nodes[node].crash(with_state, now);
             }
-            82 if self.plan.chaos == Chaos::Gateway => self.kill_gateway(),
-            83..=85 if self.plan.chaos == Chaos::Gateway => self.take_back(),
+            85 if self.plan.gateway => self.kill_gateway(),
+            86..=88 if self.plan.gateway => self.take_back(),
+            89..=90 => self.misuse(node),
             _ => {}
         }
         self.serve_node(node);
@@ -62,6 +64,7 @@ impl World {
 
     fn kill_gateway(&mut self) {
         let down = self.chance.between(Duration::ZERO, Duration::from_secs(5));
+        self.tally.count("gateway killed");
         self.gate.kill(self.now + down);
         let run = self.gate.run;
         self.at(down, Event::GatewayStarts { run });
@@ -82,18 +85,31 @@ impl World {
         let Some(client) = clients.first() else { return };
         match client.bindings.last() {
             Some(binding) if self.chance.in_thousand(700) => {
+                self.tally.count("binding taken back");
                 self.gate.machine.release_bind(client.client_id, binding.bind_id, self.now);
             }
             _ => {
+                self.tally.count("host sent away");
                 self.gate.machine.release_client(client.client_id, self.now);
             }
         }
         self.serve_gate();
     }
 
+    /// A program on this host sends what it may not.
+    fn misuse(&mut self, node: usize) {
+        if self.gate.is_up() {
+            let kinds = Misuse::ALL;
+            let kind = usize::try_from(self.chance.below(kinds.len() as u64)).expect("small");
+            self.gate.machine.handle_misuse(self.nodes[node].address, kinds[kind], self.now);
+            self.serve_gate();
+        }
+    }
+
     fn break_connection(&mut self, node: usize) {
         if self.plan.transport == HostTransport::Tcp && self.nodes[node].connected {
             let channel = self.nodes[node].channel;
+            self.tally.count("connection broken");
             self.drop_connection(node);
             self.at(Duration::from_millis(1), Event::Broken { node, channel });
         }

@@ -1,18 +1,18 @@
 //! The clock, the network, and what happens next.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use rsip_capture::{Collection, Spoken};
+use rsip_capture::Spoken;
 use rsip_proto::gateway::{GatewayCommand, InstallFailed, Peer, Transport};
 use rsip_proto::host::HostTransport;
 use rsip_proto::ids::OpId;
 use rsip_proto::wire::Message;
 
-use crate::gate::{Change, Gate, LEASE, SHORT_LEASE};
-use crate::node::{Node, Work};
-use crate::plan::{Chance, Plan};
+use crate::gate::{Change, Gate};
+use crate::net::{carrier, record};
+use crate::node::{Node, Tally, Work};
+use crate::plan::{Chance, LEASE, Plan};
 
 pub(crate) const HOSTS: usize = 3;
 
@@ -42,7 +42,7 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) gate: Gate,
     pub(crate) nodes: Vec<Node>,
-    lease: Duration,
+    pub(crate) tally: Tally,
     /// Hosts about which something may have changed since the last check.
     pub(crate) touched: [bool; HOSTS],
     pub(crate) chance: Chance,
@@ -50,7 +50,7 @@ pub(crate) struct World {
     next_event: u64,
     next_channel: u64,
     /// Connections deliver in order.
-    last_delivery: BTreeMap<(u64, bool), Instant>,
+    pub(crate) last_delivery: BTreeMap<(u64, bool), Instant>,
     pub(crate) outage: bool,
     pub(crate) calm: bool,
     start: Instant,
@@ -61,15 +61,12 @@ impl World {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
         let now = Instant::now();
         let mut chance = Chance::new(seed);
-        // The short ones run out in an outage; the long ones do not run out before the end of a run, so that a binding
-        // that was forgotten by its host is still there to be found.
-        let lease = if seed.is_multiple_of(3) { SHORT_LEASE } else { LEASE };
-        let nodes = (0..).take(HOSTS).map(|number| Node::new(number, plan.transport, now)).collect();
+        let nodes = (0..HOSTS).map(|index| Node::new(index, &plan, now)).collect();
         let mut world = Self {
             plan,
             now,
-            gate: Gate::new(chance.bits(), lease),
-            lease,
+            gate: Gate::new(chance.bits(), plan),
+            tally: Tally::default(),
             touched: [true; HOSTS],
             nodes,
             chance,
@@ -98,6 +95,7 @@ impl World {
     /// Nothing goes wrong any more, programs end, and everything that was lost has had time to be noticed.
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;
+        self.nodes.iter_mut().for_each(Node::count_complaints);
         self.run_for(LEASE * 2 / 3);
     }
 
@@ -108,6 +106,9 @@ impl World {
             self.serve_node(index);
         }
         self.run_for(Duration::from_secs(3));
+        for node in &mut self.nodes {
+            self.tally.add(&node.tally);
+        }
     }
 
     pub(crate) fn run_for(&mut self, time: Duration) {
@@ -194,7 +195,11 @@ impl World {
             Event::PathChanged { run, change } => {
                 if run == self.gate.run {
                     self.touched = [true; HOSTS];
-                    let result = if self.gate.apply(&change) { Ok(()) } else { Err(path_failed()) };
+                    let done = self.gate.apply(&change);
+                    if !done {
+                        self.tally.count("data path failed");
+                    }
+                    let result = if done { Ok(()) } else { Err(path_failed()) };
                     self.gate.machine.handle_done(change.op, result, now);
                     self.serve_gate();
                 }
@@ -214,7 +219,7 @@ impl World {
             Event::GatewayStarts { run } => {
                 if run == self.gate.run {
                     let seed = self.chance.bits();
-                    self.gate.start_again(seed, self.lease);
+                    self.gate.start_again(seed);
                 }
             }
             Event::OutageEnds => self.outage = false,
@@ -322,49 +327,6 @@ impl World {
         self.at(wait, Event::PathChanged { run, change: Change { op, rule, install, works } });
     }
 
-    /// Sends over the network as it is at this moment.
-    fn transmit(&mut self, to_gateway: bool, channel: u64, event: Event) {
-        let longest = Duration::from_millis(if self.calm { 5 } else { 60 });
-        let delay = self.chance.between(Duration::from_micros(100), longest);
-        match self.plan.transport {
-            HostTransport::Udp => {
-                if self.outage && !self.calm {
-                    return;
-                }
-                let lost = !self.calm && self.chance.in_thousand(150);
-                if !lost {
-                    self.at(delay, event.clone());
-                }
-                if !self.calm && self.chance.in_thousand(100) {
-                    let late = self.chance.between(delay, Duration::from_secs(2));
-                    self.at(late, event);
-                }
-            }
-            HostTransport::Tcp => {
-                // An outage holds a connection up; what was sent arrives after it, if the connection lasts.
-                let held_up = if self.outage && !self.calm { Duration::from_secs(4) } else { Duration::ZERO };
-                let last = self.last_delivery.entry((channel, to_gateway)).or_insert(self.now);
-                *last = (*last).max(self.now + delay + held_up) + Duration::from_nanos(1);
-                let wait = *last - self.now;
-                self.at(wait, event);
-            }
-        }
-    }
-
-    fn peer(&self, node: usize) -> Peer {
-        let channel = self.nodes[node].channel;
-        let port = 1024 + u16::try_from(channel % 60_000).expect("below 60000");
-        let transport = match self.plan.transport {
-            HostTransport::Udp => Transport::Udp,
-            HostTransport::Tcp => Transport::Tcp(channel),
-        };
-        Peer { address: SocketAddrV4::new(self.nodes[node].address, port), transport }
-    }
-
-    fn node_of(&self, peer: Peer) -> Option<(usize, u64)> {
-        (0..HOSTS).find(|node| self.peer(*node) == peer).map(|node| (node, self.nodes[node].channel))
-    }
-
     /// The course of a run, with `RSIP_PAIR_TRACE=1`.
     fn tell(&self, what: impl FnOnce() -> String) {
         if self.trace {
@@ -375,18 +337,6 @@ impl World {
     pub(crate) fn at(&mut self, wait: Duration, event: Event) {
         self.events.insert((self.now + wait, self.next_event), event);
         self.next_event += 1;
-    }
-}
-
-/// What is said goes into the capture of this run, whether or not the network loses it.
-fn record(spoken: &Spoken) {
-    rsip_capture::record(Collection::Spoken, spoken).expect("the capture can be written");
-}
-
-const fn carrier(peer: Peer) -> rsip_capture::Transport {
-    match peer.transport {
-        Transport::Udp => rsip_capture::Transport::Udp,
-        Transport::Tcp(_) => rsip_capture::Transport::Tcp,
     }
 }
 
