@@ -31,9 +31,9 @@ fn gateway_with_a_whole_address() -> System {
 }
 
 fn only_lease(system: &System) -> Lease {
-    let leases = agent::status(&system.lab, Host::A).unwrap().leases;
-    let [lease] = leases.as_slice() else { panic!("one lease: {leases:?}") };
-    lease.clone()
+    let mut leases = agent::status(&system.lab, Host::A).unwrap().leases;
+    assert_eq!(leases.len(), 1, "{leases:?}");
+    leases.remove(0)
 }
 
 fn holds_the_address(state: &State) -> bool {
