@@ -30,16 +30,6 @@ pub enum CaptureError {
     /// A message does not fit into one packet.
     #[error("{0} bytes are too much for one IPv4 packet")]
     TooLong(usize),
-    /// A stream of gateway or host holds something that is no message.
-    #[error("{from} to {to} over TCP: {left} bytes that are no whole message")]
-    LeftOver {
-        /// Who sent it.
-        from: SocketAddrV4,
-        /// To whom.
-        to: SocketAddrV4,
-        /// How many.
-        left: usize,
-    },
     /// tshark does not run, or fails.
     #[error("tshark: {0}")]
     Tshark(String),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -58,6 +59,20 @@ pub fn record(collection: Collection, spoken: &Spoken) -> Result<(), CaptureErro
     match &*RECORDER {
         Some(recorder) => recorder.lock().unwrap_or_else(PoisonError::into_inner).record(collection, spoken),
         None => Ok(()),
+    }
+}
+
+/// The end of the names of files that say why something is missing in a capture.
+pub const PROBLEM: &str = ".problem";
+
+/// Leaves word for the judge that something could not be recorded; for places that cannot fail themselves.
+pub fn report_problem(what: &str) {
+    let Some(folder) = std::env::var_os(CAPTURE_DIR) else { return };
+    let path = Path::new(&folder).join(format!("{}{PROBLEM}", std::process::id()));
+    let written =
+        File::options().create(true).append(true).open(&path).and_then(|mut file| writeln!(file, "{what}"));
+    if let Err(error) = written {
+        eprintln!("{what}\ncannot write {}: {error}", path.display());
     }
 }
 

@@ -31,17 +31,26 @@ pub fn recorded(path: &Path) -> Result<Vec<Spoken>, CaptureError> {
     Ok(all)
 }
 
-/// The RSIP messages in a recording of an Ethernet cable, of those speakers that are `wanted` (from, to): datagrams, then
-/// streams, each put together and cut by Overall Length (RFC 3103 section 9). What is inside a tunnel is left out: it is
-/// somebody's own business.
+/// What was said on a cable.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Whole messages: datagrams, then those of each stream.
+    pub messages: Vec<Spoken>,
+    /// Streams that have a gap or end in the middle of a message: from, to, and how many bytes are none.
+    pub torn: Vec<(SocketAddrV4, SocketAddrV4, usize)>,
+}
+
+/// The RSIP messages in a recording of an Ethernet cable, of those speakers that are `wanted` (from, to): streams are put
+/// together and cut by Overall Length (RFC 3103 section 9). What is inside a tunnel is left out: it is somebody's own
+/// business.
 ///
 /// # Errors
-/// Where it cannot be read, or a wanted stream has a gap or ends with something that is no whole message.
+/// Where it cannot be read.
 pub fn on_the_cable(
     path: &Path,
     wanted: impl Fn(SocketAddrV4, SocketAddrV4) -> bool,
-) -> Result<Vec<Spoken>, CaptureError> {
-    let mut all = Vec::new();
+) -> Result<Heard, CaptureError> {
+    let mut heard = Heard::default();
     let mut streams = Streams::default();
     each_packet(path, |_, packet| {
         let Ok(sliced) = SlicedPacket::from_ethernet(packet) else { return Ok(()) };
@@ -53,7 +62,7 @@ pub fn on_the_cable(
                 let (from, to) = ends(udp.source_port(), udp.destination_port());
                 if is_rsip(from, to) && wanted(from, to) {
                     let message = udp.payload().to_vec();
-                    all.push(Spoken { from, to, transport: Transport::Udp, message });
+                    heard.messages.push(Spoken { from, to, transport: Transport::Udp, message });
                 }
             }
             Some(TransportSlice::Tcp(tcp)) => {
@@ -70,17 +79,13 @@ pub fn on_the_cable(
         let (bytes, lost) = stream.joined();
         let (messages, rest) = split(&bytes);
         let (from, to, left) = (stream.from, stream.to, rest + lost);
-        all.extend(messages.into_iter().map(|message| Spoken {
-            from,
-            to,
-            transport: Transport::Tcp,
-            message,
-        }));
+        let spoken = |message| Spoken { from, to, transport: Transport::Tcp, message };
+        heard.messages.extend(messages.into_iter().map(spoken));
         if left > 0 {
-            return Err(CaptureError::LeftOver { from, to, left });
+            heard.torn.push((from, to, left));
         }
     }
-    Ok(all)
+    Ok(heard)
 }
 
 fn is_rsip(from: SocketAddrV4, to: SocketAddrV4) -> bool {
@@ -206,7 +211,7 @@ mod tests {
         packet
     }
 
-    fn read(packets: &[Vec<u8>]) -> Result<Vec<Spoken>, CaptureError> {
+    fn read(packets: &[Vec<u8>]) -> Heard {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cable.pcap");
         let mut writer =
@@ -215,11 +220,11 @@ mod tests {
             let length = u32::try_from(packet.len()).unwrap();
             writer.write_packet(&PcapPacket::new(std::time::Duration::ZERO, length, packet)).unwrap();
         }
-        on_the_cable(&path, |_, _| true)
+        on_the_cable(&path, |_, _| true).unwrap()
     }
 
     fn messages(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        read(packets).unwrap().into_iter().map(|spoken| spoken.message).collect()
+        read(packets).messages.into_iter().map(|spoken| spoken.message).collect()
     }
 
     #[test]
@@ -248,15 +253,15 @@ mod tests {
     }
 
     #[test]
-    fn half_a_message_at_the_end_is_an_error() {
+    fn half_a_message_at_the_end_is_told() {
         let packets = [segment(1, true, &[]), segment(2, false, &REGISTER[..5])];
-        assert!(matches!(read(&packets), Err(CaptureError::LeftOver { left: 5, .. })));
+        assert_eq!(read(&packets).torn[0].2, 5);
     }
 
     #[test]
-    fn a_gap_is_an_error() {
+    fn a_gap_is_told() {
         let packets = [segment(1, true, &[]), segment(2, false, &REGISTER), segment(99, false, &REGISTER)];
-        assert!(matches!(read(&packets), Err(CaptureError::LeftOver { left: 11, .. })));
+        assert_eq!(read(&packets).torn[0].2, 11);
     }
 
     #[test]

@@ -14,6 +14,7 @@ const SERVICE: &str = "10.77.0.1:4555";
 #[test]
 fn garbage_from_another_host_does_not_disturb_a_registered_one() {
     let mut system = System::up().unwrap();
+    system.has_strangers();
     let apache = Apache::shipped(&system.lab, Host::A).unwrap();
     apache.start().unwrap();
     let before = gateway::state(&system.lab).unwrap();

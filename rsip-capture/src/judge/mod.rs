@@ -25,7 +25,7 @@ use crate::judge::decoded::Decoded;
 use crate::judge::verdict::{Complaint, Verdict};
 use crate::packet::{CaptureError, Spoken, Transport};
 use crate::recorder::Collection;
-use crate::{forms, traffic};
+use crate::{forms, recorder, traffic};
 
 /// A message that is told from others: who said it, over what, and its bytes.
 type Key = (bool, Transport, Vec<u8>);
@@ -41,7 +41,22 @@ pub fn folder(folder: &Path, scratch: &Path) -> Result<Verdict, CaptureError> {
         court.verdict.files += 1;
         traffic::recorded(&path)?.into_iter().for_each(|spoken| court.hear(collection, spoken));
     }
+    court.verdict.complaints.extend(problems(folder)?);
     court.judge(scratch)
+}
+
+/// What could not be recorded.
+fn problems(folder: &Path) -> Result<Vec<Complaint>, CaptureError> {
+    let failed = |source| CaptureError::File { what: format!("read {}", folder.display()), source };
+    let mut problems = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.to_string_lossy().ends_with(recorder::PROBLEM) {
+            let text = fs::read_to_string(&path).map_err(failed)?;
+            problems.extend(text.lines().map(|line| Complaint::new(format!("not recorded: {line}"))));
+        }
+    }
+    Ok(problems)
 }
 
 /// Judges these messages, said by gateway and host.

@@ -121,3 +121,12 @@ fn every_file_of_a_folder_is_read() {
     assert_eq!(verdict.unspoken().len(), 16);
     assert!(verdict.unseen().contains(&"Error: 311".to_owned()));
 }
+
+#[test]
+fn what_could_not_be_recorded_is_a_complaint() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("77.problem"), "tcpdump did not end\n").unwrap();
+    let verdict = super::folder(folder.path(), &folder.path().join("scratch.pcap")).unwrap();
+    assert!(verdict.to_string().contains("not recorded: tcpdump did not end"), "{verdict}");
+    assert!(!verdict.is_clean());
+}

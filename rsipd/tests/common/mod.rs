@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rsip_capture::{Collection, Spoken, Transport};
 use rsip_proto::gateway::{Gateway, GatewayConfig};
 use rsip_proto::ids::{BindId, ClientId, MessageCounter};
 use rsip_proto::pool::PoolConfig;
@@ -173,6 +174,7 @@ impl Udp {
     pub(crate) async fn receive(&self) -> Vec<u8> {
         let mut buffer = [0; 2048];
         let length = timeout(PATIENCE, self.socket.recv(&mut buffer)).await.expect("an answer").unwrap();
+        heard(self.socket.local_addr().unwrap(), Transport::Udp, &buffer[..length]);
         buffer[..length].to_vec()
     }
 
@@ -209,6 +211,7 @@ impl Tcp {
             let length = usize::from(u16::from_be_bytes([message[2], message[3]]));
             message.resize(length, 0);
             self.stream.read_exact(&mut message[4..]).await.ok()?;
+            heard(self.stream.local_addr().ok()?, Transport::Tcp, &message);
             Some(message)
         };
         timeout(PATIENCE, read).await.expect("an answer or an end")
@@ -232,6 +235,13 @@ impl Tcp {
         let mut byte = [0];
         matches!(timeout(PATIENCE, self.stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
     }
+}
+
+/// What the daemon said goes into the capture of this run.
+fn heard(by: SocketAddr, transport: Transport, message: &[u8]) {
+    let SocketAddr::V4(by) = by else { panic!("hosts of the tests have IPv4") };
+    let spoken = Spoken::by_gateway(by, transport, message.to_vec());
+    rsip_capture::record(Collection::Spoken, &spoken).unwrap();
 }
 
 fn registered(body: Body) -> ClientId {

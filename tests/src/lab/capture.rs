@@ -1,27 +1,26 @@
-//! Packets of one leg, recorded by tcpdump and judged by tshark.
-//!
-//! tshark decodes RSIP over TCP one segment at a time, and knows nothing of the overall length. [`Capture::rsip`]
-//! therefore puts each TCP stream together, cuts it into messages by their overall length (RFC 3103 section 8.2), and
-//! gives tshark each message as a datagram of its own.
+//! Packets of one leg, recorded by tcpdump, read and judged by tshark.
 
-use std::collections::BTreeMap;
-use std::fs;
+mod leg;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::error::{IoContext, LabError, Result};
+use rsip_capture::judge::{self, verdict::Verdict};
+use rsip_capture::{Spoken, traffic};
+
+use super::error::{LabError, Result};
 use super::exec;
 use super::netns::Inside;
 use super::process::Process;
 use super::topology::Lab;
 
+pub use leg::RsipLeg;
+
 /// tshark starts slowly on a busy machine.
 const DECODE: Duration = Duration::from_secs(60);
-/// The port of RSIP (RFC 3103 section 5).
-const RSIP: u16 = 4555;
 
 /// A running recording.
 #[derive(Debug)]
@@ -36,12 +35,19 @@ impl Recording {
     /// # Errors
     /// Where tcpdump does not start.
     pub fn start(lab: &Lab, netns: &Inside, interface: &str) -> Result<Self> {
-        let file = lab.folder().join(format!("{}-{interface}.pcap", netns.name()));
-        let log = lab.folder().join(format!("tcpdump-{interface}.log"));
+        Self::start_as(lab, netns, interface, &format!("{}-{interface}", netns.name()), "")
+    }
+
+    /// Records what passes a filter (as of pcap-filter(7)), in a file of this name.
+    fn start_as(lab: &Lab, netns: &Inside, interface: &str, name: &str, filter: &str) -> Result<Self> {
+        let file = lab.folder().join(format!("{name}.pcap"));
+        let log = lab.folder().join(format!("tcpdump-{name}.log"));
         let mut command = netns.command("tcpdump");
+        // Not promiscuous: that would be a change of the lab.
         command
-            .args(["-i", interface, "-U", "-n", "-s", "0", "--immediate-mode", "-Z", "root", "-w"])
-            .arg(&file);
+            .args(["-i", interface, "-p", "-U", "-n", "-s", "0", "--immediate-mode", "-Z", "root", "-w"])
+            .arg(&file)
+            .arg(filter);
         let mut process = Process::start("tcpdump", &mut command, &log)?;
         process.wait_for_output("listening on", exec::SHORT)?;
         Ok(Self { process, file })
@@ -64,21 +70,6 @@ pub struct Capture {
     file: PathBuf,
 }
 
-/// What tshark thinks of the RSIP messages in a capture.
-#[derive(Clone, Debug, Default)]
-pub struct Verdict {
-    /// Message types, in the order of the capture, with how often each was seen.
-    pub types: BTreeMap<u8, usize>,
-    /// Messages handed to tshark.
-    pub messages: usize,
-    /// Messages that it took for RSIP.
-    pub decoded: usize,
-    /// What it says about each message that it finds malformed.
-    pub malformed: Vec<String>,
-    /// Bytes of TCP streams that are no whole message.
-    pub left_over: usize,
-}
-
 impl Capture {
     /// Fields of the packets that match a display filter, one row per packet.
     ///
@@ -88,73 +79,38 @@ impl Capture {
         decode(&self.file, filter, fields)
     }
 
-    /// Every RSIP message, over UDP and TCP, judged by tshark.
+    /// Every RSIP message, over UDP and TCP.
     ///
     /// # Errors
-    /// Where tshark fails.
-    pub fn rsip(&self) -> Result<Verdict> {
-        let mut messages = Vec::new();
-        // Datagrams inside a tunnel are somebody's own business.
-        for row in self.fields(&format!("udp.port == {RSIP} && !(ip.proto == 4)"), &["udp.payload"])? {
-            messages.extend(row.first().map(|hex| bytes(hex)));
-        }
-        let mut streams: BTreeMap<(String, String), BTreeMap<u64, Vec<u8>>> = BTreeMap::new();
-        let fields = ["tcp.stream", "tcp.srcport", "tcp.seq", "tcp.payload"];
-        let filter = format!("tcp.port == {RSIP} && tcp.len > 0 && !(ip.proto == 4)");
-        for row in self.fields(&filter, &fields)? {
-            let [stream, from, sequence, payload] = row.as_slice() else { continue };
-            let offset: u64 = sequence.parse().unwrap_or_default();
-            // A retransmission carries the same bytes at the same place.
-            streams.entry((stream.clone(), from.clone())).or_default().insert(offset, bytes(payload));
-        }
-        let mut left_over = 0;
-        for segments in streams.values() {
-            let (whole, rest) = split(&join(segments));
-            messages.extend(whole);
-            left_over += rest;
-        }
-        let mut verdict = self.judge(&messages)?;
-        verdict.left_over = left_over;
-        Ok(verdict)
+    /// Where the file cannot be read, or a stream ends in the middle of a message.
+    pub fn rsip(&self) -> Result<Vec<Spoken>> {
+        let heard = traffic::on_the_cable(&self.file, |_, _| true).map_err(|error| unreadable(&error))?;
+        if heard.torn.is_empty() { Ok(heard.messages) } else { Err(unreadable(&format!("{:?}", heard.torn))) }
     }
 
-    fn judge(&self, messages: &[Vec<u8>]) -> Result<Verdict> {
-        let mut verdict = Verdict { messages: messages.len(), ..Verdict::default() };
-        if messages.is_empty() {
+    /// Every RSIP message, judged by tshark; fails unless there were some, and it sees in each what we see.
+    ///
+    /// # Errors
+    /// [`LabError::Unexpected`], or where tshark fails.
+    pub fn rsip_is_clean(&self) -> Result<Verdict> {
+        let scratch = self.file.with_extension("messages.pcap");
+        let verdict = judge::messages(self.rsip()?, &scratch).map_err(|error| unreadable(&error))?;
+        if verdict.distinct > 0 && verdict.is_clean() {
             return Ok(verdict);
-        }
-        let file = self.file.with_extension("messages.pcap");
-        fs::write(&file, datagrams(messages)).cannot(|| format!("write {}", file.display()))?;
-        for row in decode(&file, "rsip", &["rsip.message_type"])? {
-            verdict.decoded += 1;
-            let number = row.first().and_then(|field| field.parse().ok()).unwrap_or_default();
-            *verdict.types.entry(number).or_default() += 1;
-        }
-        for row in decode(&file, "_ws.malformed", &["frame.number", "udp.payload"])? {
-            verdict.malformed.push(row.join(" "));
-        }
-        Ok(verdict)
-    }
-}
-
-impl Verdict {
-    /// Fails unless there were messages and tshark found each of them well formed.
-    ///
-    /// # Errors
-    /// [`LabError::Unexpected`].
-    pub fn expect_clean(&self) -> Result<()> {
-        if self.messages > 0
-            && self.decoded == self.messages
-            && self.malformed.is_empty()
-            && self.left_over == 0
-        {
-            return Ok(());
         }
         Err(LabError::Unexpected {
             what: "RSIP messages on the wire, as tshark sees them".into(),
             expected: "some, all of them well formed".into(),
-            seen: format!("{self:?}"),
+            seen: verdict.to_string(),
         })
+    }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> LabError {
+    LabError::Unexpected {
+        what: "the recording of a cable".into(),
+        expected: "whole messages".into(),
+        seen: error.to_string(),
     }
 }
 
@@ -176,112 +132,4 @@ fn decode(file: &Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>
     }
     let output = exec::run(&mut command, DECODE)?.success()?;
     Ok(output.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex
-        .chars()
-        .filter_map(|digit| digit.to_digit(16))
-        .filter_map(|digit| digit.try_into().ok())
-        .collect();
-    digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
-}
-
-/// The bytes of one direction of a connection, up to the first gap.
-fn join(segments: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
-    let mut stream = Vec::new();
-    let Some(start) = segments.keys().next() else { return stream };
-    for (offset, payload) in segments {
-        let known = start + stream.len() as u64;
-        let Some(overlap) = known.checked_sub(*offset) else { break };
-        let overlap = usize::try_from(overlap).unwrap_or(usize::MAX);
-        stream.extend_from_slice(payload.get(overlap..).unwrap_or_default());
-    }
-    stream
-}
-
-/// Cuts a stream into messages; also how many bytes at its end are none.
-fn split(stream: &[u8]) -> (Vec<Vec<u8>>, usize) {
-    let mut messages = Vec::new();
-    let mut rest = stream;
-    // Version, message type, overall length (in bytes, with this header).
-    while let [_, _, high, low, ..] = rest {
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length < 4 || length > rest.len() {
-            break;
-        }
-        let (message, after) = rest.split_at(length);
-        messages.push(message.to_vec());
-        rest = after;
-    }
-    (messages, rest.len())
-}
-
-/// A capture file (pcap, raw IPv4) with each message in a UDP datagram to the RSIP port.
-fn datagrams(messages: &[Vec<u8>]) -> Vec<u8> {
-    const RAW_IPV4: u32 = 228;
-    let mut file = Vec::new();
-    // Magic number (which tells the byte order), version 2.4, no time zone, no accuracy, snapshot length, link type.
-    for word in [0xa1b2_c3d4, 0x0002_0004, 0, 0, 65_535, RAW_IPV4] {
-        file.extend(word.to_be_bytes());
-    }
-    for message in messages {
-        let udp_length = u16::try_from(message.len() + 8).unwrap_or(u16::MAX);
-        let total = udp_length.saturating_add(20);
-        for word in [0, 0, u32::from(total), u32::from(total)] {
-            file.extend(word.to_be_bytes());
-        }
-        file.extend([0x45, 0]);
-        file.extend(total.to_be_bytes());
-        // No identification, fragments or checksum; 64 hops; UDP; from and to loopback.
-        file.extend([0, 0, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 2]);
-        for half in [40_000, RSIP, udp_length, 0] {
-            file.extend(half.to_be_bytes());
-        }
-        file.extend(message);
-    }
-    file
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// REGISTER_REQUEST with message counter 1: 4 bytes of header, 7 of a parameter.
-    const REGISTER: [u8; 11] = [1, 2, 0, 11, 11, 0, 4, 0, 0, 0, 1];
-
-    fn capture(folder: &Path) -> Capture {
-        Capture { file: folder.join("x.pcap") }
-    }
-
-    #[test]
-    fn cuts_a_stream_by_overall_length() {
-        let stream = [&REGISTER[..], &REGISTER[..], &REGISTER[..5]].concat();
-        assert_eq!(split(&stream), (vec![REGISTER.to_vec(), REGISTER.to_vec()], 5));
-        assert_eq!(split(&[1, 2, 0, 0, 9]), (vec![], 5));
-    }
-
-    #[test]
-    fn joins_segments_once_and_stops_at_a_gap() {
-        let segments = BTreeMap::from([(1, vec![1, 2, 3]), (3, vec![3, 4]), (9, vec![9])]);
-        assert_eq!(join(&segments), [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn tshark_takes_a_good_message_and_refuses_a_bad_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let good = capture(folder.path()).judge(&[REGISTER.to_vec()]).unwrap();
-        good.expect_clean().unwrap();
-        assert_eq!(good.types, BTreeMap::from([(2, 1)]));
-        // The parameter claims four bytes more than there are.
-        let truncated = REGISTER[..8].to_vec();
-        let bad = capture(folder.path()).judge(&[REGISTER.to_vec(), truncated]).unwrap();
-        assert_eq!((bad.messages, bad.malformed.len()), (2, 1));
-        assert!(bad.expect_clean().is_err());
-    }
-
-    #[test]
-    fn no_message_at_all_is_not_clean() {
-        assert!(Verdict::default().expect_clean().is_err());
-    }
 }

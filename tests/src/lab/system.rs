@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agent::{self, Agent};
+use super::capture::RsipLeg;
 use super::error::{LabError, Result};
 use super::gateway::{self, Gateway, State};
 use super::snapshot::Snapshot;
@@ -28,6 +29,8 @@ pub struct System {
     gateway: Option<Gateway>,
     options: Options,
     before: Snapshot,
+    // Dropped after the daemons, whose last words belong to it, and before the network.
+    leg: Option<RsipLeg>,
     /// The network.
     pub lab: Lab,
 }
@@ -47,7 +50,7 @@ impl System {
     /// Where no snapshot can be taken.
     pub fn in_lab(lab: Lab, options: Options) -> Result<Self> {
         let before = Snapshot::take(&lab.all())?;
-        Ok(Self { agents: [None, None], gateway: None, options, before, lab })
+        Ok(Self { agents: [None, None], gateway: None, options, before, leg: None, lab })
     }
 
     /// Everything runs.
@@ -76,6 +79,7 @@ impl System {
     /// # Errors
     /// Where it is not ready in time.
     pub fn start_gateway(&mut self) -> Result<()> {
+        self.listen_in()?;
         self.gateway = Some(Gateway::start(&self.lab, &gateway::configuration(&self.options.gateway))?);
         Ok(())
     }
@@ -85,8 +89,22 @@ impl System {
     /// # Errors
     /// Where it is not ready in time.
     pub fn start_agent(&mut self, host: Host) -> Result<()> {
+        self.listen_in()?;
         *self.slot(host) = Some(Agent::start(&self.lab, host, &self.options.agent)?);
         Ok(())
+    }
+
+    /// Records what gateway and hosts say, for the judge.
+    fn listen_in(&mut self) -> Result<()> {
+        if self.leg.is_none() {
+            self.leg = RsipLeg::start(&self.lab)?;
+        }
+        Ok(())
+    }
+
+    /// From now on others than our programs send to the RSIP port: what comes from hosts is not judged.
+    pub fn has_strangers(&mut self) {
+        self.leg.iter_mut().for_each(RsipLeg::has_strangers);
     }
 
     /// The running gateway daemon.
