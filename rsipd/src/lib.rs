@@ -7,6 +7,7 @@
 //! | [`plan`] | what the configuration means on this system |
 //! | [`listener`] | bytes from hosts |
 //! | [`datapath`] | packets of hosts |
+//! | [`discovery`] | how hosts find the gateway |
 //! | [`daemon`] | the event loop that owns the machine |
 //! | [`control`] | what the administrator sees and asks |
 //! | [`start`] | from a command line to a running daemon |
@@ -18,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod discovery;
 mod journal;
 pub mod listener;
 pub mod plan;

@@ -23,6 +23,7 @@ use crate::control::{PROGRAM, STATUS_FILE};
 use crate::daemon::{Context, Daemon, DaemonError, Sources};
 use crate::datapath::ebpf::EbpfDatapath;
 use crate::datapath::{Datapath as _, DatapathError};
+use crate::discovery::Discovery;
 use crate::listener::{self, Audience, Sockets, tcp};
 use crate::plan::{Plan, System};
 use crate::signals;
@@ -56,6 +57,8 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
+    // Not the seed of client IDs: transaction IDs tell what they came from.
+    let slp_seed = seed()?;
     let gateway = Gateway::new(plan.gateway.clone(), seed()?).map_err(|error| {
         Failure::new(ExitCode::Config, config.file.display().to_string()).why(error.to_string())
     })?;
@@ -95,6 +98,8 @@ pub async fn run(options: RsipdOptions) -> anyhow::Result<()> {
         log: options.log_level.is_none().then_some(log),
         default_status_file: status_file.clone(),
         listening: plan.listen,
+        // Last: who finds the gateway may come at once.
+        discovery: plan.discovery.map(|setup| Discovery::start(setup, slp_seed)),
     };
     Daemon::new(gateway, datapath, udp, Sources { inputs, calls, signals }, context).run().await.map_err(
         |error| match error {

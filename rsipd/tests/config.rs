@@ -365,3 +365,44 @@ fn internal_and_external_must_differ_and_must_be_names() {
     }
     assert!(parse("INT_IF = [\"a\", \"b\"]\nEXT_IF = \"x\"").unwrap_err()[0].contains("names 2 interfaces"));
 }
+
+#[test]
+fn discovery_is_on_and_can_be_told_scopes_directory_agents_and_a_lifetime() {
+    let settings = parse("INT_IF = \"in\"\nEXT_IF = \"out\"").unwrap();
+    assert!(settings.slp);
+    assert_eq!((settings.slp_scopes.to_string().as_str(), settings.slp_lifetime), ("DEFAULT", 3600));
+    assert!(settings.slp_da.is_empty());
+    let text = "INT_IF = \"in\"\nEXT_IF = \"out\"\nSLP = false\nSLP_SCOPES = [\"A\", \"Building (32)\", \"a\"]\n\
+                SLP_DA = [\"10.0.0.9\", \"10.0.0.8\"]\nSLP_LIFETIME = 60";
+    let settings = parse(text).unwrap();
+    assert!(!settings.slp);
+    assert_eq!(settings.slp_scopes.to_string(), "A,Building \\2832\\29");
+    assert_eq!(settings.slp_da, [[10, 0, 0, 9], [10, 0, 0, 8]].map(std::net::Ipv4Addr::from));
+    assert_eq!(settings.slp_lifetime, 60);
+    let again = parse(&settings.to_toml()).unwrap();
+    assert_eq!(again, settings);
+    assert_eq!(
+        parse("INT_IF = \"in\"\nEXT_IF = \"out\"\nSLP_SCOPES = \"A\"").unwrap().slp_scopes.to_string(),
+        "A"
+    );
+}
+
+#[test]
+fn mistakes_about_discovery_are_told() {
+    for (line, what) in [
+        ("SLP = \"yes\"", "a string stands where true or false should be"),
+        ("SLP_SCOPES = []", "is empty"),
+        ("SLP_SCOPES = [\"A\", \" \"]", "names an empty scope"),
+        ("SLP_SCOPES = [7]", "where a string in quotes should be"),
+        ("SLP_DA = [\"da.example\"]", "is not an IPv4 address"),
+        ("SLP_DA = [\"10.0.0.9\", \"10.0.0.9\"]", "10.0.0.9 is listed twice"),
+        ("SLP_LIFETIME = 9", "9 is outside 10 to 65535"),
+        ("SLP_LIFETIME = 65536", "65536 is outside 10 to 65535"),
+    ] {
+        let complaint = complaint(line);
+        assert!(complaint.contains(what), "{line}: {complaint}");
+    }
+    let many: Vec<String> = (1..=17).map(|host| format!("\"10.0.0.{host}\"")).collect();
+    let complaint = complaint(&format!("SLP_DA = [{}]", many.join(", ")));
+    assert!(complaint.contains("lists 17 addresses; 16 can be served"), "{complaint}");
+}

@@ -247,3 +247,30 @@ fn odd_systems_are_warned_about() {
     down.links[2].up = false;
     assert_eq!(warnings("", &down), ["interface ext0 is down: `ip link set ext0 up`"]);
 }
+
+#[test]
+fn hosts_find_the_gateway_at_its_internal_address_only() {
+    let setup = plan("PORT = 4600", &system()).unwrap().discovery.unwrap();
+    assert_eq!(setup.device.as_deref(), Some("int0"));
+    assert_eq!((setup.address, setup.port), (Ipv4Addr::new(10, 9, 3, 1), 427));
+    assert_eq!(setup.broadcast, Some(Ipv4Addr::new(10, 9, 3, 255)));
+    assert_eq!(setup.daemon, "127.0.0.1:427".parse().unwrap());
+    assert_eq!(setup.service_port, 4600);
+    assert_eq!(setup.tunnel_types, ["IP-IP"]);
+    assert!(setup.own.contains(&Ipv4Addr::new(192, 0, 2, 2)), "previous responders are looked for among all");
+    assert_eq!(plan("SLP = false", &system()).unwrap().discovery, None);
+    let extra = "SLP_SCOPES = [\"A\"]\nSLP_DA = [\"10.9.0.9\"]\nSLP_LIFETIME = 99";
+    let setup = plan(extra, &system()).unwrap().discovery.unwrap();
+    assert_eq!((setup.scopes.to_string().as_str(), setup.lifetime), ("A", 99));
+    assert_eq!(setup.directories, [Ipv4Addr::new(10, 9, 0, 9)]);
+}
+
+#[test]
+fn networks_of_two_addresses_have_no_broadcast() {
+    for (length, expected) in [(30, Some([10, 9, 3, 3])), (31, None), (32, None)] {
+        let mut system = system();
+        system.addresses[1].prefix_length = length;
+        let setup = plan("", &system).unwrap().discovery.unwrap();
+        assert_eq!(setup.broadcast, expected.map(Ipv4Addr::from), "/{length}");
+    }
+}

@@ -1,10 +1,11 @@
 //! The tables as people and their scripts see them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use rsipd::control::table;
 use rsipd::control::view::{Binding, Client, Counters, Daemon, Events, Pool, State, Whole};
 use rsipd::datapath::Stats;
+use rsipd::discovery::status::{Mode, Registration, Status};
 
 fn binding(bind_id: u32, ports: Vec<u16>, listen: bool) -> Binding {
     Binding {
@@ -56,6 +57,28 @@ fn state() -> State {
             methods: vec!["RSAP-IP".into(), "RSA-IP".into()],
             flow_policy: "macro/micro".into(),
             connections: 2,
+        },
+        discovery: Status {
+            mode: Mode::Alone,
+            url: Some("service:rsip://10.0.0.1:4555".into()),
+            load: Some(2),
+            registrations: vec![
+                Registration {
+                    at: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 427),
+                    kind: "found".into(),
+                    state: "registered".into(),
+                    scopes: vec!["DEFAULT".into(), "Building 32".into()],
+                    renewed_in: Some(1700),
+                },
+                Registration {
+                    at: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 8), 427),
+                    kind: "configured".into(),
+                    state: "asking".into(),
+                    scopes: vec![],
+                    renewed_in: None,
+                },
+            ],
+            problem: None,
         },
         clients: vec![
             client(
@@ -178,6 +201,7 @@ fn status_counts() {
 rsipd             version 0.1.0, process 77, up 169 s
 interfaces        eth1 (internal), eth0 (external)
 listening         10.0.0.1:4555 (udp, tcp), 2 connections
+discovery         answers itself, load 2; 10.0.0.9:427 registered in DEFAULT,Building 32; 10.0.0.8:427 asking
 datapath          ebpf
 methods           RSAP-IP, RSA-IP
 flow policy       macro/micro
@@ -212,6 +236,24 @@ fn json_names_stay() {
     assert_eq!(json["daemon"]["flow_policy"], "macro/micro");
     assert_eq!(json["counters"]["datapath"]["bad_source"], 4);
     assert_eq!(json["counters"]["events"]["refused"]["BAD_MESSAGE"], 2);
+    assert_eq!(json["discovery"]["mode"], "alone");
+    assert_eq!(json["discovery"]["url"], "service:rsip://10.0.0.1:4555");
+    assert_eq!(json["discovery"]["registrations"][0]["at"], "10.0.0.9:427");
+    assert_eq!(
+        json["discovery"]["registrations"][0]["scopes"],
+        serde_json::json!(["DEFAULT", "Building 32"])
+    );
     let back: State = serde_json::from_value(json).unwrap();
     assert_eq!(back, state());
+}
+
+#[test]
+fn one_line_tells_how_hosts_find_the_gateway() {
+    let line = |status: Status| status.to_string();
+    assert_eq!(line(Status::new(Mode::Off)), "off");
+    assert_eq!(line(Status::new(Mode::Starting)), "starting");
+    assert_eq!(line(Status::new(Mode::Daemon)), "by this host's SLP daemon");
+    let problem = Some("cannot listen on UDP 10.0.0.1:427".to_owned());
+    let failed = Status { problem, ..Status::new(Mode::Failed) };
+    assert_eq!(line(failed), "FAILED: cannot listen on UDP 10.0.0.1:427");
 }

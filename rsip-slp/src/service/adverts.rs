@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use super::directory::{Advert, Directory, Kind, MOST, State, is_newer};
+use super::directory::{Advert, Directory, Kind, MAX_DIRECTORIES, State, is_newer};
 use super::{Event, Role, Search, ServiceAgent};
 use crate::text::AttributeList;
 use crate::user::directory::read_advert;
@@ -69,7 +69,7 @@ impl ServiceAgent {
         if !news.scopes.intersects(&self.config.scopes) {
             return;
         }
-        if self.directories.len() >= MOST {
+        if self.directories.len() >= MAX_DIRECTORIES {
             // Those that never took a registration give way, or forged ones could keep real ones out for ever.
             let useless = |directory: &Directory| directory.kind == Kind::Found && directory.held.is_none();
             let Some(place) = self.directories.iter().position(useless) else { return };

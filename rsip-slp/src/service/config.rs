@@ -64,7 +64,7 @@ pub enum ConfigError {
     #[error("there is no own address")]
     NoAddress,
     /// More directory agents than are remembered.
-    #[error("{0} directory agents, at most {most} are served", most = super::directory::MOST)]
+    #[error("{0} directory agents, at most {most} are served", most = super::directory::MAX_DIRECTORIES)]
     TooManyDirectories(usize),
     /// The advertisement does not fit into messages.
     #[error(transparent)]
@@ -106,7 +106,7 @@ impl ServiceConfig {
             if addresses.is_empty() {
                 return Err(ConfigError::NoAddress);
             }
-            if directories.len() > super::directory::MOST {
+            if directories.len() > super::directory::MAX_DIRECTORIES {
                 return Err(ConfigError::TooManyDirectories(directories.len()));
             }
         }

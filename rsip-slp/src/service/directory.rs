@@ -7,7 +7,7 @@ use crate::exchange::Unicast;
 use crate::text::{AttributeList, ScopeList};
 
 /// Directory agents that are remembered, at most.
-pub(super) const MOST: usize = 16;
+pub const MAX_DIRECTORIES: usize = 16;
 
 /// How this agent knows of a directory agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 pub use config::{ConfigError, Role, ServiceConfig};
-pub use directory::Kind;
+pub use directory::{Kind, MAX_DIRECTORIES};
 pub use view::{DirectoryView, Event, Progress, View};
 
 use crate::agent::{Command, Source, Via};

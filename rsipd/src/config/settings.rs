@@ -8,6 +8,8 @@ use std::time::Duration;
 use rsip_ebpf_common::gateway::MAX_ADDRESSES;
 use rsip_proto::gateway::RemoteDeny;
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy, RsipMethod, TunnelType};
+use rsip_slp::service::MAX_DIRECTORIES;
+use rsip_slp::text::ScopeList;
 
 use super::value::{self, Complaint, Value};
 use super::{policy, words};
@@ -63,6 +65,14 @@ pub struct Settings {
     pub private_nets: Option<Vec<(Ipv4Addr, u8)>>,
     /// `LISTEN`: whether hosts may run public servers.
     pub listen: bool,
+    /// `SLP`: whether hosts can find the gateway by the Service Location Protocol.
+    pub slp: bool,
+    /// `SLP_SCOPES`: in which scopes.
+    pub slp_scopes: ScopeList,
+    /// `SLP_DA`: directory agents to register with; none: those that are found.
+    pub slp_da: Vec<Ipv4Addr>,
+    /// `SLP_LIFETIME`: seconds that others may remember it.
+    pub slp_lifetime: u16,
     /// `DATAPATH`.
     pub datapath: DatapathChoice,
     /// `LOG_LEVEL`.
@@ -107,6 +117,10 @@ impl Default for Settings {
             remote_deny: Vec::new(),
             private_nets: None,
             listen: true,
+            slp: true,
+            slp_scopes: ScopeList::default_scope(),
+            slp_da: Vec::new(),
+            slp_lifetime: 3600,
             datapath: DatapathChoice::Auto,
             log_level: "info".to_owned(),
             status_file: None,
@@ -195,6 +209,15 @@ keys! {
             .map(|nets| list(nets.iter().map(|(network, length)| quote(&format!("{network}/{length}")))));
     "LISTEN", "true or false",
         |s, v| value::boolean(v).map(|x| s.listen = x), |s| Some(s.listen.to_string());
+    "SLP", "true or false",
+        |s, v| value::boolean(v).map(|x| s.slp = x), |s| Some(s.slp.to_string());
+    "SLP_SCOPES", "a list of scopes, for example [\"DEFAULT\"]",
+        |s, v| words::scopes(v).map(|x| s.slp_scopes = x), |s| Some(list(s.slp_scopes.iter().map(quote)));
+    "SLP_DA", "a list of up to 16 IPv4 addresses, for example [\"10.0.0.9\"]",
+        |s, v| value::addresses(v, 0..=MAX_DIRECTORIES).map(|x| s.slp_da = x), |s| Some(texts(&s.slp_da));
+    "SLP_LIFETIME", "seconds, 10 to 65535, for example 3600",
+        |s, v| value::integer(v, 10..=65535).map(|x| s.slp_lifetime = u16::try_from(x).unwrap_or(u16::MAX)),
+        |s| Some(s.slp_lifetime.to_string());
     "DATAPATH", "\"auto\" or \"ebpf\"",
         |s, v| words::datapath(v).map(|x| s.datapath = x),
         |s| Some(quote(match s.datapath { DatapathChoice::Auto => "auto", DatapathChoice::Ebpf => "ebpf" }));

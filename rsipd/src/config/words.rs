@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rsip_proto::wire::TunnelType;
+use rsip_slp::text::ScopeList;
 use rsip_sys::logging;
 
 use super::settings::DatapathChoice;
@@ -45,6 +46,16 @@ pub(super) fn datapath(value: &Value<'_>) -> Result<DatapathChoice, Complaint> {
         name => format!("{name:?} is not a data path"),
     };
     Err(Complaint { span: value.span(), what })
+}
+
+pub(super) fn scopes(value: &Value<'_>) -> Result<ScopeList, Complaint> {
+    let items = value::items(value, true)?;
+    let names = items.into_iter().map(value::string).collect::<Result<Vec<_>, _>>()?;
+    match ScopeList::from_names(&names) {
+        Ok(scopes) if !scopes.is_empty() => Ok(scopes),
+        Ok(_) => Err(Complaint { span: value.span(), what: "is empty".to_owned() }),
+        Err(_) => Err(Complaint { span: value.span(), what: "names an empty scope".to_owned() }),
+    }
 }
 
 pub(super) fn log_level(value: &Value<'_>) -> Result<String, Complaint> {

@@ -158,6 +158,7 @@ pub fn status(state: &State) -> String {
             format!("{} (internal), {} (external)", daemon.internal_interface, daemon.external_interface),
         ),
         ("listening", format!("{} (udp, tcp), {} connections", daemon.listening, daemon.connections)),
+        ("discovery", state.discovery.to_string()),
         ("datapath", daemon.datapath.clone()),
         ("methods", daemon.methods.join(", ")),
         ("flow policy", daemon.flow_policy.clone()),

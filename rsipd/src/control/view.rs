@@ -10,6 +10,7 @@ use rsip_proto::wire::Ports;
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::Stats;
+use crate::discovery::status::Status;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub enum Answer {
 pub struct State {
     /// The daemon.
     pub daemon: Daemon,
+    /// How hosts find it.
+    pub discovery: Status,
     /// Registered hosts, by client ID.
     pub clients: Vec<Client>,
     /// Use of the public addresses.

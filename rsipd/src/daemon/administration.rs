@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::table;
 use crate::control::view::{self, Answer, Request, State};
 use crate::datapath::Datapath;
+use crate::discovery::status::{Mode, Status};
 
 impl<D: Datapath> Daemon<D> {
     /// Answers a call; true: the daemon is to stop.
@@ -58,6 +59,10 @@ impl<D: Datapath> Daemon<D> {
                 methods: settings.methods().iter().map(ToString::to_string).collect(),
                 flow_policy: settings.flow_policy_name().to_owned(),
                 connections: self.peers.count(),
+            },
+            discovery: match &self.context.discovery {
+                Some(discovery) => discovery.status(),
+                None => Status::new(Mode::Off),
             },
             clients: gateway.clients.iter().map(|client| view::Client::new(client, installed)).collect(),
             pool: gateway.pool.iter().map(view::Pool::from).collect(),

@@ -40,6 +40,8 @@ use tokio::time::{sleep_until, timeout_at};
 use crate::config::Config;
 use crate::control::view::{Answer, Request};
 use crate::datapath::{Datapath, DatapathError};
+use crate::discovery::Discovery;
+use crate::discovery::load::{LoadClock, load_of};
 use crate::journal::Journal;
 use crate::listener::{Input, Outgoing};
 use crate::signals::Signal;
@@ -70,6 +72,8 @@ pub struct Context {
     pub default_status_file: PathBuf,
     /// Where hosts find the service.
     pub listening: SocketAddrV4,
+    /// How hosts find the gateway; nothing: they have to know it.
+    pub discovery: Option<Discovery>,
 }
 
 /// Why the daemon ended otherwise than by being told to.
@@ -92,6 +96,7 @@ pub struct Daemon<D> {
     context: Context,
     journal: Journal,
     started: Instant,
+    load: LoadClock,
 }
 
 /// What woke the loop.
@@ -102,6 +107,8 @@ enum Wake {
     Input(Input),
     /// A host sends what it may not.
     Misuse(Ipv4Addr, Misuse),
+    /// It is time to tell how busy the gateway is.
+    Load,
     /// A listener has failed, or nobody is left who could send anything.
     Deaf,
 }
@@ -124,6 +131,7 @@ impl<D: Datapath> Daemon<D> {
             context,
             journal: Journal::new(started),
             started,
+            load: LoadClock::new(started),
         }
     }
 
@@ -146,6 +154,7 @@ impl<D: Datapath> Daemon<D> {
                     }
                 }
                 Wake::Misuse(host, misuse) => self.gateway.handle_misuse(host, misuse, Instant::now()),
+                Wake::Load => self.tell_load(),
                 Wake::Input(Input::Failed) | Wake::Deaf => {
                     tracing::error!("a listener has failed: please report this");
                     outcome = Err(DaemonError::Deaf);
@@ -165,12 +174,14 @@ impl<D: Datapath> Daemon<D> {
 
     async fn next_wake(&mut self) -> Wake {
         let timer = self.gateway.poll_timeout();
+        let load = self.load.due();
         let Sources { inputs, calls, signals } = &mut self.sources;
         tokio::select! {
             biased;
             Some(signal) = signals.recv() => Wake::Signal(signal),
             () = sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => Wake::Clock,
             Some(call) = calls.recv() => Wake::Call(call),
+            () = sleep_until(load.unwrap_or_else(Instant::now).into()), if load.is_some() => Wake::Load,
             // Rare: the data path sees to it.
             (host, misuse) = self.datapath.misused() => Wake::Misuse(host, misuse),
             input = inputs.recv() => input.map_or(Wake::Deaf, Wake::Input),
@@ -215,6 +226,14 @@ impl<D: Datapath> Daemon<D> {
         }
     }
 
+    fn tell_load(&mut self) {
+        let now = Instant::now();
+        self.load.computed(now);
+        if let Some(discovery) = &self.context.discovery {
+            discovery.set_load(load_of(&self.gateway.view(now), self.context.config.settings.max_clients));
+        }
+    }
+
     fn message(&mut self, peer: Peer, bytes: &[u8], now: Instant) {
         tracing::trace!(host = %peer.address, bytes = bytes.len(), "message");
         self.journal.counters.received += 1;
@@ -250,7 +269,9 @@ impl<D: Datapath> Daemon<D> {
                         if let Event::Unregistered { host, .. } = event {
                             self.peers.unregistered(host);
                         }
-                        self.journal.record(&event, Instant::now());
+                        let now = Instant::now();
+                        self.load.changed(now);
+                        self.journal.record(&event, now);
                     }
                 }
             }
@@ -298,6 +319,8 @@ impl<D: Datapath> Daemon<D> {
     async fn stop(mut self) -> Result<(), DatapathError> {
         tracing::info!("stopping");
         let deadline = Instant::now() + FAREWELL;
+        // Beside the rest: nobody should come who is turned away.
+        let discovery = self.context.discovery.take().map(|discovery| tokio::spawn(discovery.stop()));
         self.carry_out().await;
         // A rule that the data path did not forget at once is asked for again when the machine says so.
         while !self.gateway.is_drained() {
@@ -316,7 +339,11 @@ impl<D: Datapath> Daemon<D> {
                 Ok(None) | Err(_) => break,
             }
         }
-        self.datapath.close().await?;
+        let closed = self.datapath.close().await;
+        if let Some(discovery) = discovery {
+            drop(discovery.await);
+        }
+        closed?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -15,6 +15,7 @@ use rsip_sys::sysctl;
 
 use crate::config::{Config, ConfigError, Problem, Settings, network_of};
 use crate::datapath::ebpf::Site;
+use crate::discovery::Setup;
 
 /// The sysctl that names the gateway's own ephemeral ports.
 const LOCAL_PORTS: &str = "net.ipv4.ip_local_port_range";
@@ -73,6 +74,8 @@ pub struct Plan {
     pub listen: SocketAddrV4,
     /// Who cannot be a host: the gateway itself, by any of its addresses, and addresses that are leased.
     pub strangers: Vec<Ipv4Addr>,
+    /// How hosts find it; nothing: they have to know it.
+    pub discovery: Option<Setup>,
     /// What will probably not work as meant, each with its cure.
     pub warnings: Vec<String>,
 }
@@ -154,9 +157,29 @@ impl Plan {
             },
             gateway: gateway_config(settings, pool, private_nets),
             listen: SocketAddrV4::new(own.address, settings.port),
+            discovery: settings.slp.then(|| discovery(settings, system, internal, own)),
             warnings,
         })
     }
+}
+
+fn discovery(settings: &Settings, system: &System, internal: &Link, own: &InterfaceAddress) -> Setup {
+    let service = SocketAddrV4::new(own.address, settings.port);
+    let tunnels = settings.tunnel.iter().map(ToString::to_string).collect();
+    Setup {
+        broadcast: broadcast_of(own.address, own.prefix_length),
+        own: system.addresses.iter().map(|own| own.address).collect(),
+        scopes: settings.slp_scopes.clone(),
+        directories: settings.slp_da.clone(),
+        lifetime: settings.slp_lifetime,
+        ..Setup::new(&internal.name, service, tunnels)
+    }
+}
+
+/// The broadcast address of a network; networks of one or two addresses have none.
+fn broadcast_of(address: Ipv4Addr, length: u8) -> Option<Ipv4Addr> {
+    let hosts = u32::MAX.checked_shr(u32::from(length))?;
+    (hosts > 1).then(|| Ipv4Addr::from_bits(address.to_bits() | hosts))
 }
 
 /// Each address of both lists once: those that are shared first, in their order.

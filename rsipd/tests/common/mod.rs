@@ -83,6 +83,7 @@ impl TestGateway {
             log: None,
             default_status_file: directory.path().join("rsipd.status"),
             listening: address,
+            discovery: None,
         };
         let gateway = Gateway::new(config, 1).unwrap();
         let daemon = Daemon::new(gateway, datapath.clone(), udp, Sources { inputs, calls, signals }, context);
