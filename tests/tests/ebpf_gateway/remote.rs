@@ -337,6 +337,12 @@ fn icmp_errors_of_a_whole_address_are_about_the_one_peer() {
             ],
         );
     }
+    // What has no ports has no right port either, whatever stands in its place.
+    let sctp = Ip::new(WHOLE_PUBLIC, PEER, SCTP, tcp(5000, PEER_PORT));
+    let error = Ip::new(ROUTER, WHOLE_PUBLIC, ICMP, icmp_error(3, 1, &sctp));
+    under_macro().check(programs::INWARD, vec![case("macro", error.frame(), to_host(&error, HOST_B))]);
+    under_micro().check(programs::INWARD, vec![case("micro", error.frame(), bad_remote())]);
+
     // A fragment that is quoted has no ports, but the first one had.
     let mut gateway = under_micro();
     let first =
