@@ -35,6 +35,10 @@ impl ServiceAgent {
             }
             return;
         };
+        if self.config.addresses().contains(&host) {
+            // Nobody but us is there, and this agent takes no registrations.
+            return;
+        }
         if advert.boot_timestamp == 0 {
             self.goes_down(host, now);
             return;

@@ -122,6 +122,7 @@ fn one_of_other_scopes_and_one_that_is_going_down_get_nothing() {
         DaAdvert { url: "ldap://10.0.0.9".to_owned(), ..advert(1, "DEFAULT", "") },
         DaAdvert { url: "service:directory-agent://da.example".to_owned(), ..advert(1, "DEFAULT", "") },
         DaAdvert { url: "service:directory-agent://127.0.0.1".to_owned(), ..advert(1, "DEFAULT", "") },
+        DaAdvert { url: "service:directory-agent://10.0.0.1".to_owned(), ..advert(1, "DEFAULT", "") },
         DaAdvert { error: Some(ErrorCode::InternalError), ..advert(1, "DEFAULT", "") },
     ] {
         let mut rig = Rig::new(alone());
