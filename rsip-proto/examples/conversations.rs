@@ -6,6 +6,12 @@
 //! cargo run -p rsip-proto --example conversations -- --write && git diff rsip-proto/tests/conformance
 //! ```
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "shares its code with the tests, and a bad file ends it"
+)]
+
 #[path = "../tests/conformance/gateway.rs"]
 mod gateway;
 #[path = "../tests/conformance/host.rs"]
