@@ -2,6 +2,7 @@
 
 mod capture;
 mod errors;
+mod forms;
 mod framer;
 mod hex;
 mod properties;
