@@ -2,7 +2,7 @@
 //! demo, the tests and the checks, each from a fresh clone with nothing prepared.
 //!
 //! One file per verb (`setup/`, `ebpf`, `test`, `lint`, `demo`); `exec` runs programs, `workspace` knows the places,
-//! `toolchain` knows the Rust compiler, `tally` counts tests, `leaks` compares the machine
+//! `toolchain` knows the Rust compiler, `tally` counts tests, `judge` has tshark decode what they have captured, `leaks` compares the machine
 //! before and after, `tidy` holds the architecture.
 
 mod cli;
