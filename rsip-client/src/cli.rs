@@ -31,8 +31,8 @@ const RSIP_PORT: u16 = 4555;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 ok   1 failed while running   2 wrong command line   3 gateway out of reach or not RSIP   4 refused by the gateway
-  5 missing capability or kernel feature   6 already running";
+  0 ok   1 failed while running   2 wrong command line   3 gateway out of reach, not RSIP, or none found
+  4 refused by the gateway   5 missing capability or kernel feature   6 already running";
 
 /// Lease a public address and ports from an RSIP gateway, and let unmodified programs use them.
 #[derive(Debug, Parser)]
