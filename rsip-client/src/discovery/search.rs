@@ -11,7 +11,7 @@ use rsip_sys::netlink::Netlink;
 use tokio::task::JoinSet;
 
 use super::offer::{Offer, predicate};
-use super::wires::{self, Wires, ask_by_tcp};
+use super::wires::{self, LARGEST, Wires, ask_by_tcp};
 use super::{DiscoveryError, Question};
 
 /// An answer over a connection, or why there is none.
@@ -52,6 +52,7 @@ fn config(question: &Question) -> UserConfig {
 async fn drive(mut agent: UserAgent, wires: &Wires) -> Vec<Offer> {
     // Ends with the search, whatever is still under way.
     let mut connections: JoinSet<Asked> = JoinSet::new();
+    let mut buffer = vec![0; LARGEST];
     loop {
         while let Some(command) = agent.next_command() {
             carry_out(command, wires, &mut connections).await;
@@ -62,8 +63,9 @@ async fn drive(mut agent: UserAgent, wires: &Wires) -> Vec<Offer> {
         // Without a deadline the search is at its end, which was looked at above.
         let deadline = agent.poll_timeout().unwrap_or_else(Instant::now);
         tokio::select! {
-            (address, bytes) = wires.receive() => {
-                agent.handle_message(Source { address, via: Via::Datagram }, &bytes, Instant::now());
+            (address, length) = wires.receive(&mut buffer) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                agent.handle_message(Source { address, via: Via::Datagram }, bytes, Instant::now());
             }
             Some(Ok((address, answer))) = connections.join_next() => match answer {
                 Ok(bytes) => {

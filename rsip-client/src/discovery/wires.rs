@@ -20,7 +20,7 @@ pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 253);
 /// RFC 2608 section 6.1: the default. The group is administratively scoped, so its routers end it where the site ends.
 const TTL: u32 = 255;
 /// Longest datagram that can come.
-const LARGEST: usize = 65_535;
+pub const LARGEST: usize = 65_535;
 /// Longest answer that is taken over a connection, in bytes: many times what any number of gateways takes.
 const LONGEST_ANSWER: usize = 256 * 1024;
 
@@ -97,15 +97,11 @@ impl Wires {
         self.socket.send_to(bytes, to).await.map(drop)
     }
 
-    /// The next datagram. Cancel safe.
-    pub async fn receive(&self) -> (SocketAddrV4, Vec<u8>) {
-        let mut buffer = vec![0; LARGEST];
+    /// The next datagram, into `buffer` ([`LARGEST`]); from whom, and how long it is. Cancel safe.
+    pub async fn receive(&self, buffer: &mut [u8]) -> (SocketAddrV4, usize) {
         loop {
-            match self.socket.recv_from(&mut buffer).await {
-                Ok((length, SocketAddr::V4(from))) => {
-                    buffer.truncate(length);
-                    return (from, buffer);
-                }
+            match self.socket.recv_from(buffer).await {
+                Ok((length, SocketAddr::V4(from))) => return (from, length),
                 Ok((_, SocketAddr::V6(_))) => {}
                 // What ICMP says about an earlier datagram; the lack of an answer says the same.
                 Err(error) => {
