@@ -122,7 +122,8 @@ fn programs_of_the_host_have_the_address_for_themselves() {
 
 #[test]
 fn the_gateways_own_address_stays_its_own() {
-    let system = system();
+    let mut system = system();
+    system.has_strangers();
     let lab = &system.lab;
     let host = holder(&system, Host::A);
     let server = probe::serve(lab, &lab.gateway, &["0.0.0.0:7777"]).unwrap();
