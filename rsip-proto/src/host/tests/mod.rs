@@ -6,6 +6,7 @@ mod blocks;
 mod grants;
 mod leases;
 mod locality;
+mod messages;
 mod micro;
 mod remote;
 mod resume;

@@ -79,8 +79,11 @@ fn answers_to_older_requests_are_ignored() {
     it.commands();
     it.host.want_port(80, it.now);
     it.commands();
-    let old = Message::new(MessageCounter(1), listen_response(CLIENT, 5, 80));
-    it.host.handle_message(old, it.now);
+    let asked = it.asked.as_ref().and_then(|asked| asked.counter).expect("a counter");
+    for other in [asked.0 - 2, asked.0 - 1, asked.0 + 1, u32::MAX] {
+        let body = listen_response(CLIENT, 5, 80);
+        it.host.handle_message(Message::new(MessageCounter(other), body), it.now);
+    }
     let without = Message { counter: None, body: listen_response(CLIENT, 5, 80) };
     it.host.handle_message(without, it.now);
     assert_eq!(it.commands(), []);
@@ -88,7 +91,7 @@ fn answers_to_older_requests_are_ignored() {
     assert_eq!(it.commands(), [HostCommand::Publish { op: OpId(0), binding: listener(6, 80) }]);
     it.done(Ok(()));
     it.commands();
-    let again = Message::new(MessageCounter(2), listen_response(CLIENT, 6, 80));
+    let again = Message::new(asked, listen_response(CLIENT, 6, 80));
     it.host.handle_message(again, it.now);
     assert_eq!(it.commands(), [], "a duplicate");
 }
