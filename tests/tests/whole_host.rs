@@ -69,11 +69,14 @@ fn every_port_is_the_hosts_own_at_once_in_both_directions() {
         probe::serve(lab, &lab.internet, &["0.0.0.0:9000"]).unwrap(),
         probe::serve(lab, &lab.internet, &["--udp", "0.0.0.0:9000"]).unwrap(),
     );
-    for arguments in [&[][..], &["--udp"], &["--from", "0.0.0.0:0"], &["--from", "0.0.0.0:7777"]] {
+    for arguments in [&[][..], &["--udp"], &["--from", "0.0.0.0:0"]] {
         for answer in probe::ask_often(&host, SERVER, 5, arguments).unwrap() {
             assert_eq!(answer.peer.ip(), &WHOLE, "{arguments:?}");
         }
     }
+    // Once: whoever closes a connection first keeps its ports in TIME_WAIT.
+    let answer = probe::ask(&host, SERVER, &["--from", "0.0.0.0:7777"]).unwrap();
+    assert_eq!(answer.peer, SocketAddrV4::new(WHOLE, 7777));
     let state = gateway::state(lab).unwrap();
     assert!(holds_the_address(&state), "one binding, no LISTEN: {:?}", state.clients);
     let asked = agent::status(lab, Host::A).unwrap();
@@ -82,7 +85,7 @@ fn every_port_is_the_hosts_own_at_once_in_both_directions() {
         (Some(0), Some(0)),
         "no bind waited"
     );
-    assert!(asked.counter("bind_granted").unwrap() >= 7);
+    assert!(asked.counter("bind_granted").unwrap() >= 6);
     drop((tcp, udp));
     system.finish().unwrap();
 }

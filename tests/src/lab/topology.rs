@@ -175,8 +175,12 @@ impl Lab {
         let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
         wait::until("the lab's interfaces to come up", exec::SHORT, || {
             for netns in self.all() {
-                let links: Value = serde_json::from_str(&netns.ip(&["-json", "address", "show"])?)
-                    .cannot(|| "read the addresses".into())?;
+                let text = netns.ip(&["-json", "address", "show"])?;
+                // `ip` prints nothing when what it reads changes under its hands.
+                if text.trim().is_empty() {
+                    return Ok(Look::NotYet(format!("the addresses of {} change", netns.name())));
+                }
+                let links: Value = serde_json::from_str(&text).cannot(|| "read the addresses".into())?;
                 for link in links.as_array().into_iter().flatten() {
                     let has_ipv6 = || {
                         let mut all = link["addr_info"].as_array().into_iter().flatten();
