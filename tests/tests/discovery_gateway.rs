@@ -311,6 +311,31 @@ fn where_an_slp_daemon_runs_the_gateway_registers_with_it() {
     system.finish().unwrap();
 }
 
+#[test]
+fn a_gateway_is_found_in_its_scopes_and_in_no_other() {
+    let mut system = system("SLP_SCOPES = [\"upper\", \"lower floor\"]\nSLP_LIFETIME = 120");
+    let da = directory(&system, &["--scopes", "UPPER,DEFAULT"]);
+    system.start_gateway().unwrap();
+    let held = da.registrations_become("the gateway", SOON, |all| all.len() == 1).unwrap();
+    // RFC 2608 section 8.3: those scopes that the directory agent has.
+    assert_eq!((held[0].scopes.to_lowercase().as_str(), held[0].lifetime), ("upper", 120));
+    let found = |scope: &str| discovered(&system.lab, Host::A, &["--scope", scope]).unwrap();
+    // By the directory agent, by multicast, by both.
+    for scope in ["Upper", "Lower  Floor", "upper,lower floor"] {
+        let found = found(scope);
+        assert_eq!(found.iter().map(|one| one.url.as_str()).collect::<Vec<_>>(), [URL], "scope {scope}");
+        assert!(found[0].lifetime <= 120, "{found:?}");
+    }
+    for scope in ["DEFAULT", "lower"] {
+        expect_none(&system.lab, Host::A, &["--scope", scope, "--timeout", "5"]).unwrap();
+    }
+    system.stop_all().unwrap();
+    assert!(da.registrations().unwrap().is_empty());
+    da.expect_no_complaints().unwrap();
+    drop(da);
+    system.finish().unwrap();
+}
+
 /// A second gateway on host B, with a public address of its own; it ends when it is dropped.
 fn second_gateway(system: &System) -> Process {
     let lab = &system.lab;

@@ -22,11 +22,15 @@ const SWITCH: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 4);
 /// A search, a start with one gateway that does not answer, and a busy machine.
 const READY: Duration = Duration::from_secs(60);
 
-/// Nothing runs yet; the switch has an address.
+/// Nothing runs yet; the switch has an address. The gateway does not advertise itself: what is advertised is the test's.
 fn system() -> System {
+    system_with("SLP = false")
+}
+
+fn system_with(gateway: &str) -> System {
     let lab = Lab::new().unwrap();
     lab.lan.ip(&["address", "add", &format!("{SWITCH}/24"), "dev", "br0"]).unwrap();
-    System::in_lab(lab, Options::default()).unwrap()
+    System::in_lab(lab, Options { gateway: gateway.into(), ..Options::default() }).unwrap()
 }
 
 /// A directory agent that knows nothing yet.
@@ -45,12 +49,11 @@ fn up(system: &System, more: &[&str]) -> Agent {
     Agent::launch_bare(&system.lab, Host::A, &more).unwrap()
 }
 
+/// Our own two programs, and nobody to help them.
 #[test]
 fn a_gateway_that_was_found_serves_programs_as_a_named_one_does() {
-    let mut system = system();
+    let mut system = system_with("");
     system.start_gateway().unwrap();
-    let da = directory(&system);
-    register(&da, "10.77.0.1:4555", "(tunnel-type=IP-IP),(transport=TCP,UDP),(load=3)");
     let recording = Recording::start(&system.lab, system.lab.host(Host::A), HOST_IF).unwrap();
     let mut agent = up(&system, &[]);
     agent.becomes_ready(&system.lab, Host::A, READY).unwrap();
@@ -62,19 +65,34 @@ fn a_gateway_that_was_found_serves_programs_as_a_named_one_does() {
     server::page(&system.lab.internet, SocketAddrV4::new(PUBLIC, 80)).unwrap();
     // Looking around is possible beside it, though its routes and hooks are there.
     let found = slp::discovered(&system.lab, Host::A, &[]).unwrap();
-    assert!(found.iter().any(|one| one.url == "service:rsip://10.77.0.1:4555"), "{found:?}");
+    assert_eq!(
+        found.iter().map(|one| one.url.as_str()).collect::<Vec<_>>(),
+        ["service:rsip://10.77.0.1:4555"]
+    );
     apache.stop().unwrap();
     assert_eq!(agent.process.stop().unwrap(), 0);
-    da.expect_no_complaints().unwrap();
-    // It asked for what it can use (RFC 3105 section 4, step 4).
-    let asked = da.received_of("SrvRqst").unwrap();
-    let predicates: Vec<&str> = asked
-        .iter()
-        .filter(|one| one.text("type") == "service:rsip")
-        .map(|one| one.text("predicate"))
-        .collect();
-    assert!(predicates.iter().any(|one| one.contains("tunnel-type=IP-IP") && one.contains("transport=TCP")));
     slp::judge(&recording.stop().unwrap()).unwrap().expect_clean().unwrap();
+    system.finish().unwrap();
+}
+
+#[test]
+fn it_asks_a_directory_agent_for_what_it_can_use() {
+    let mut system = system_with("");
+    let da = directory(&system);
+    system.start_gateway().unwrap();
+    da.registrations_become("the gateway", READY, |all| all.len() == 1).unwrap();
+    register(&da, "10.77.0.1:4", "(tunnel-type=GRE),(load=0)");
+    let mut agent = up(&system, &[]);
+    agent.becomes_ready(&system.lab, Host::A, READY).unwrap();
+    assert!(!agent.process.output().contains("service:rsip://10.77.0.1:4 "), "{}", agent.process.output());
+    // RFC 3105 section 4, step 4.
+    let asked = da.received_of("SrvRqst").unwrap();
+    let mut predicates =
+        asked.iter().filter(|one| one.text("type") == "service:rsip").map(|one| one.text("predicate"));
+    assert!(predicates.any(|one| one.contains("tunnel-type=IP-IP") && one.contains("transport=TCP")));
+    da.expect_no_complaints().unwrap();
+    assert_eq!(agent.process.stop().unwrap(), 0);
+    system.stop_all().unwrap();
     drop(da);
     system.finish().unwrap();
 }
