@@ -38,7 +38,30 @@ impl Host {
         self.pump(now);
     }
 
+    /// What is held of ephemeral ports is enough after all: a block that is asked for or waits to be asked for again is
+    /// forgotten. One that is granted all the same, as its request was on its way, is given back. The first block stays
+    /// wanted until it is there.
+    pub fn forgo_block(&mut self, now: Instant) {
+        if !self.has_a_block() {
+            return;
+        }
+        let pending = self.table.iter().filter(|(_, slot)| {
+            let unheard = matches!(slot.state, State::Asking | State::Waiting { .. });
+            slot.target == Target::Block && slot.used && unheard
+        });
+        for id in pending.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.table.change(id, |slot| slot.used = false);
+            self.settle(id, now);
+        }
+        self.ephemeral = self.block_ports();
+        self.pump(now);
+    }
+
     pub(super) fn add_block(&mut self, now: Instant) {
+        if !self.is_micro() {
+            // Blocks may have come smaller than they were asked for.
+            self.ephemeral = self.block_ports();
+        }
         let more = usize::from(self.config.block_size);
         if more == 0 || self.ephemeral + more > MAX_PORTS || self.config.method == Method::RsaIp {
             return;
@@ -54,11 +77,15 @@ impl Host {
         if !self.is_micro() || self.leaving.is_some() || self.block_is_pending() {
             return;
         }
-        let blocks = self.table.iter().filter(|(_, slot)| slot.target == Target::Block && slot.used);
-        let held: usize = blocks.map(|(_, slot)| ephemeral_ports(slot)).sum();
-        if held < self.ephemeral {
+        if self.block_ports() < self.ephemeral {
             self.ask_for_block(now);
         }
+    }
+
+    /// Ephemeral ports held and asked for.
+    fn block_ports(&self) -> usize {
+        let blocks = self.table.iter().filter(|(_, slot)| slot.target == Target::Block && slot.used);
+        blocks.map(|(_, slot)| ephemeral_ports(slot)).sum()
     }
 
     fn ask_for_block(&mut self, now: Instant) {

@@ -172,3 +172,120 @@ fn lists_of_ports_are_kept_as_they_are() {
     let expected = binding(BindingKind::Block, CLIENT, 1, list);
     assert_eq!(it.commands(), [HostCommand::Publish { op: OpId(0), binding: expected }]);
 }
+
+/// A second block is asked for and refused: it will be asked for again.
+fn refused_a_second_one() -> Dialogue {
+    let mut it = holding();
+    it.host.want_block(it.now);
+    it.commands();
+    it.refuse(ErrorCode::LocalAddrportInuse);
+    assert_eq!(it.commands(), []);
+    assert_eq!(it.host.view(it.now).pending.len(), 1);
+    it
+}
+
+#[test]
+fn a_block_that_is_not_needed_after_all_is_not_asked_for_again() {
+    let mut it = refused_a_second_one();
+    it.host.forgo_block(it.now);
+    assert_eq!(it.host.view(it.now).pending, []);
+    assert_eq!(it.commands(), []);
+    it.host.want_block(it.now);
+    assert_eq!(size(&it.request()), 4, "and asked for when it is needed");
+    it.answer(assign_response(CLIENT, 2, 10_004, 4));
+    it.commands();
+    it.done(Ok(()));
+    assert_eq!(it.host.view(it.now).bindings.len(), 2);
+}
+
+#[test]
+fn a_block_that_comes_when_it_is_not_needed_any_more_is_given_back_unused() {
+    let mut it = holding();
+    it.host.want_block(it.now);
+    it.commands();
+    it.host.forgo_block(it.now);
+    assert_eq!(it.commands(), [], "the request is on its way");
+    it.answer(assign_response(CLIENT, 2, 10_004, 4));
+    assert_eq!(it.commands(), [HostCommand::Send(it.asked.clone().expect("a request"))], "never in use");
+    assert_eq!(it.asked.as_ref().map(|asked| asked.body.clone()), Some(free_request(2)));
+    it.answer(free_response(2));
+    assert_eq!(it.commands(), []);
+    assert_eq!(it.host.view(it.now).bindings.len(), 1);
+}
+
+#[test]
+fn the_first_block_is_not_forgone() {
+    let mut it = asking(4);
+    it.refuse(ErrorCode::LocalAddrUnavailable);
+    assert_eq!(it.commands(), []);
+    it.host.forgo_block(it.now);
+    let (_, commands) = it.wait();
+    assert_eq!(size(&sends(&commands)[0]), 4);
+}
+
+#[test]
+fn a_block_is_out_of_use_before_the_gateway_hears_of_it_and_another_one_can_follow() {
+    let mut it = holding();
+    it.host.want_block(it.now);
+    it.commands();
+    it.answer(assign_response(CLIENT, 2, 10_004, 4));
+    it.commands();
+    it.done(Ok(()));
+    it.host.release_block(BindId(1), it.now);
+    let commands = it.commands();
+    let [HostCommand::Withdraw { binding: gone, reason: WithdrawReason::Freed }, HostCommand::Send(_)] =
+        commands.as_slice()
+    else {
+        panic!("out of use first: {commands:?}")
+    };
+    assert_eq!(gone, &binding(BindingKind::Block, CLIENT, 1, Ports::Range { first: 10_000, count: 4 }));
+    // Use rises while the gateway is being told: nothing of the old block is taken up again.
+    it.host.want_block(it.now);
+    assert_eq!(it.commands(), [], "one request at a time");
+    it.answer(free_response(1));
+    assert_eq!(size(&it.request()), 4);
+    it.answer(assign_response(CLIENT, 3, 10_008, 4));
+    it.commands();
+    it.done(Ok(()));
+    let held: Vec<u32> = it.host.view(it.now).bindings.iter().map(|view| view.binding.bind_id.0).collect();
+    assert_eq!(held, [2, 3]);
+}
+
+#[test]
+fn a_block_whose_return_the_gateway_refuses_is_returned_again_and_never_used_meanwhile() {
+    let mut it = holding();
+    it.host.want_block(it.now);
+    it.commands();
+    it.answer(assign_response(CLIENT, 2, 10_004, 4));
+    it.commands();
+    it.done(Ok(()));
+    it.host.release_block(BindId(2), it.now);
+    it.commands();
+    it.refuse(ErrorCode::InternalServerError);
+    assert_eq!(it.commands(), []);
+    let (pause, commands) = it.wait();
+    assert_eq!((pause, sends(&commands)), (ms(250), vec![free_request(2)]));
+    it.answer(free_response(2));
+    assert_eq!(it.commands(), []);
+}
+
+#[test]
+fn blocks_that_come_small_and_go_again_leave_room_for_others() {
+    let mut it = Dialogue::registered(with_block(255));
+    it.commands();
+    it.answer(assign_response(CLIENT, 1, 1000, 1));
+    it.commands();
+    it.done(Ok(()));
+    // More wishes than there are ports, were the wishes counted instead of what came of them.
+    for round in 2..600_u16 {
+        it.host.want_block(it.now);
+        assert_eq!(size(&it.request()), 255, "round {round}");
+        it.answer(assign_response(CLIENT, u32::from(round), 1000 + round, 1));
+        it.commands();
+        it.done(Ok(()));
+        it.host.release_block(BindId(round.into()), it.now);
+        it.commands();
+        it.answer(free_response(round.into()));
+        assert_eq!(it.commands(), []);
+    }
+}
