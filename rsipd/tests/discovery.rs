@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use rsip_slp::template::Load;
-use rsip_slp::wire::message::{AttrRply, AttrRqst, SrvReg, SrvRply, SrvRqst};
+use rsip_slp::wire::message::{AttrRply, AttrRqst, SrvReg, SrvRply, SrvRqst, UrlEntry};
 use rsip_slp::wire::{Body, ErrorCode, Flags, Framer, GROUP, Message};
 use rsipd::discovery::status::{Mode, Status};
 use rsipd::discovery::{Discovery, Setup};
@@ -315,5 +315,37 @@ async fn a_daemon_that_goes_is_replaced() {
         ask(SocketAddrV4::new(HERE, port), &message(Flags::default(), load_request()), PATIENCE).await;
     let told = AttrRply { error: None, attributes: "(load=50)".to_owned() };
     assert_eq!(answer.unwrap().1.body, Body::AttrRply(told));
+    discovery.stop().await;
+}
+
+/// Answers the question whether the gateway is still registered.
+async fn asked_again(daemon: &TcpListener, known: &[&str]) {
+    let (mut stream, _) = soon("a question", daemon.accept()).await.unwrap();
+    let question = soon("a message", next(&mut stream, &mut Framer::new(4096))).await;
+    let Body::SrvRqst(request) = &question.body else { panic!("{question:?}") };
+    assert_eq!((request.service_type.as_str(), request.scopes.as_str()), ("service:rsip", "DEFAULT"));
+    let entries = known.iter().map(|url| UrlEntry { lifetime: 100, url: (*url).to_owned() }).collect();
+    let body = Body::SrvRply(SrvRply { error: None, entries });
+    let reply = Message { flags: Flags::default(), body, ..question };
+    stream.write_all(&reply.encode().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_started_anew_gets_the_registration_again() {
+    let daemon = TcpListener::bind((HERE, 0)).await.unwrap();
+    let SocketAddr::V4(at) = daemon.local_addr().unwrap() else { panic!("IPv4") };
+    let setup = Setup { probe_interval: Duration::from_millis(200), ..setup(Some(at)).await };
+    let discovery = Discovery::start(setup, 1);
+    probed(&daemon).await;
+    let first = take(&daemon, None).await;
+    asked_again(&daemon, &["service:rsip://192.0.2.9:4555", "service:rsip://127.0.0.1:4555"]).await;
+    asked_again(&daemon, &["service:rsip://192.0.2.9:4555"]).await;
+    probed(&daemon).await;
+    let second = take(&daemon, None).await;
+    assert!(second.flags.fresh);
+    assert_eq!(registration(&second), registration(&first));
+    // One that is gone for good is noticed without a reason to tell it anything.
+    drop(daemon);
+    until(&discovery, "alone", |status| status.mode == Mode::Alone).await;
     discovery.stop().await;
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌──► a daemon of this host listens at 127.0.0.1:427 ──► it gets the registration and does the rest
-//!   probe ───┤                                                          │ gone
+//!   probe ───┤                                                          │ gone, or has forgotten
 //!     ▲      └──► nobody does ──► port 427 of the internal interface ◄──┘
 //!     └──────────────────────────────┘ a daemon came, or the port cannot be had
 //! ```
@@ -74,6 +74,8 @@ pub struct Setup {
     pub directories: Vec<Ipv4Addr>,
     /// `SLP_LIFETIME`, seconds.
     pub lifetime: u16,
+    /// How often is looked whether a daemon has come, has gone or has forgotten.
+    pub probe_interval: Duration,
 }
 
 impl Setup {
@@ -92,6 +94,7 @@ impl Setup {
             scopes: ScopeList::default_scope(),
             directories: Vec::new(),
             lifetime: 3600,
+            probe_interval: AGAIN,
         }
     }
 
@@ -174,6 +177,10 @@ impl Task {
             let pause = match self.session().await {
                 Ok(End::Stop) => break,
                 Ok(End::DaemonCame) => Duration::ZERO,
+                Ok(End::DaemonForgot) => {
+                    tracing::info!(daemon = %self.setup.daemon, "the SLP daemon has forgotten this gateway: registering again");
+                    Duration::ZERO
+                }
                 Ok(End::DaemonGone) => {
                     self.failed(format!("the SLP daemon at {} does not answer", self.setup.daemon));
                     PAUSE
@@ -225,8 +232,8 @@ impl Task {
         };
         let sockets = sockets.map_err(|error| error.to_string())?;
         let config = self.setup.service(role, load).map_err(|error| error.to_string())?;
-        let session =
-            Session::new(config, self.seed, &self.setup, sockets).map_err(|error| error.to_string())?;
+        let session = Session::new(config, self.seed, &self.setup, daemon, sockets)
+            .map_err(|error| error.to_string())?;
         if daemon.is_none() {
             self.works("it answers itself");
         }

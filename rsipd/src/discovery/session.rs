@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rsip_slp::agent::{Command, Source, Via};
-use rsip_slp::service::{ConfigError, Event, Role, ServiceAgent, ServiceConfig};
+use rsip_slp::service::{ConfigError, Event, ServiceAgent, ServiceConfig};
 use rsip_slp::template::Load;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
+use super::probe::{Memory, Way};
 use super::sockets::{Sockets, TO_GROUP};
 use super::status::Status;
-use super::{AGAIN, FAREWELL, Setup, Task, probe, streams};
+use super::{FAREWELL, Setup, Task, probe, streams};
 
 /// Messages that wait for the agent, at most.
 const WAITING: usize = 64;
@@ -47,15 +48,27 @@ pub(super) enum End {
     Stop,
     /// The daemon does not answer any more.
     DaemonGone,
+    /// The daemon has forgotten the registration: it was started anew.
+    DaemonForgot,
     /// There is a daemon now.
     DaemonCame,
+}
+
+/// The SLP daemon of this host.
+#[derive(Clone, Copy, Debug)]
+enum Daemon {
+    /// There may be one some day.
+    Awaited(SocketAddrV4),
+    /// It has the registration.
+    Used(SocketAddrV4, Way),
 }
 
 pub(super) struct Session {
     agent: ServiceAgent,
     url: String,
-    /// Where a daemon may come; nothing where there is one.
-    awaited: Option<SocketAddrV4>,
+    daemon: Daemon,
+    /// Something was registered: it can be looked for.
+    registered: bool,
     socket: Arc<UdpSocket>,
     device: Option<String>,
     inputs: mpsc::Receiver<Input>,
@@ -85,28 +98,45 @@ impl Session {
         config: ServiceConfig,
         seed: u64,
         setup: &Setup,
+        daemon: Option<Way>,
         sockets: Sockets,
     ) -> Result<Self, ConfigError> {
-        let awaited = matches!(config.role, Role::Alone { .. }).then_some(setup.daemon);
+        let daemon = match daemon {
+            Some(way) => Daemon::Used(setup.daemon, way),
+            None => Daemon::Awaited(setup.daemon),
+        };
         let url = config.url.to_string();
         let agent = ServiceAgent::new(config, seed, Instant::now())?;
         let (to_self, inputs) = mpsc::channel(WAITING);
         let device = sockets.device.clone();
         let (socket, readers) = sockets.serve(&to_self);
         let connections = BTreeMap::new();
-        Ok(Self { agent, url, awaited, socket, device, inputs, to_self, readers, connections })
+        Ok(Self {
+            agent,
+            url,
+            daemon,
+            registered: false,
+            socket,
+            device,
+            inputs,
+            to_self,
+            readers,
+            connections,
+        })
     }
 
     /// Lives until something ends it; registrations have been taken back then, as far as that was possible.
     pub(super) async fn run(mut self, task: &mut Task) -> End {
         self.agent.handle_timeout(Instant::now());
-        let mut probe_at = Instant::now() + AGAIN;
+        let mut probe_at = Instant::now() + task.setup.probe_interval;
+        let uses_daemon = matches!(self.daemon, Daemon::Used(..));
         let end = loop {
             let heard = self.carry_out().await;
-            if heard.registered && self.awaited.is_none() {
+            self.registered |= heard.registered;
+            if heard.registered && uses_daemon {
                 task.works("the SLP daemon of this host answers");
             }
-            let gone = heard.silent && self.awaited.is_none();
+            let gone = heard.silent && uses_daemon;
             let load = task.loads.borrow().percent();
             task.statuses.send_replace(Status::of(&self.agent, &self.url, load, Instant::now()));
             if gone {
@@ -120,17 +150,15 @@ impl Session {
                 },
                 Wake::Clock => self.agent.handle_timeout(Instant::now()),
                 Wake::Probe => {
-                    if let Some(at) = self.awaited
-                        && probe::find(at).await.is_some()
-                    {
-                        break End::DaemonCame;
+                    if let Some(end) = self.probe(task).await {
+                        break end;
                     }
-                    probe_at = Instant::now() + AGAIN;
+                    probe_at = Instant::now() + task.setup.probe_interval;
                 }
                 Wake::Input(input) => self.input(input),
             }
         };
-        if end != End::DaemonGone {
+        if matches!(end, End::Stop | End::DaemonCame) {
             // A daemon that came registers the same: it must not be taken back after that.
             drop(timeout(FAREWELL, self.leave()).await);
         }
@@ -138,9 +166,24 @@ impl Session {
         end
     }
 
+    /// Looks whether there still is a daemon where one has the registration, or is one now where none was.
+    async fn probe(&self, task: &Task) -> Option<End> {
+        match self.daemon {
+            Daemon::Awaited(at) => probe::find(at).await.map(|_| End::DaemonCame),
+            // While the registration is under way, its own time limits tell.
+            Daemon::Used(..) if !self.registered => None,
+            Daemon::Used(at, way) => {
+                match probe::remembers(at, way, &self.url, &task.setup.scopes.to_string()).await {
+                    Memory::Kept => None,
+                    Memory::Lost => Some(End::DaemonForgot),
+                    Memory::Gone => Some(End::DaemonGone),
+                }
+            }
+        }
+    }
+
     async fn next_wake(&mut self, task: &mut Task, probe_at: Instant) -> Wake {
         let timer = self.agent.poll_timeout();
-        let awaits = self.awaited.is_some();
         tokio::select! {
             biased;
             // Whoever could stop it or tell its load has gone: it ends, too.
@@ -150,7 +193,7 @@ impl Session {
                 Err(_) => Wake::Stop,
             },
             () = sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => Wake::Clock,
-            () = sleep_until(probe_at.into()), if awaits => Wake::Probe,
+            () = sleep_until(probe_at.into()) => Wake::Probe,
             Some(input) = self.inputs.recv() => Wake::Input(input),
         }
     }
