@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use rsip_sys::control::{self, CallError};
 use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::Netlink;
-use rsip_sys::netns;
 use rsip_sys::rundir::{CONTROL_SOCKET, RunDir as HeldRunDir, RunDirError};
 
 use crate::agent::failure::failure;
-use crate::agent::start::{PROGRAM, claim, require_capabilities, run_directory};
+use crate::agent::start::{NEEDS_TO_UNDO, PROGRAM, claim, netns_cookie, require_capabilities, run_directory};
 use crate::cli::{Ports, RunDir};
 use crate::control::{PortAnswer, PortOutcome, Request, Response};
 use crate::{recovery, tunnel};
@@ -133,9 +132,9 @@ fn wait_for_end(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn recover(directory: &Path) -> anyhow::Result<()> {
-    require_capabilities()?;
+    require_capabilities(&NEEDS_TO_UNDO)?;
     let run_dir = claim(directory)?;
-    let cookie = netns::cookie().map_err(|e| Failure::new(ExitCode::Missing, e.to_string()))?;
+    let cookie = netns_cookie(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let state = runtime.block_on(async {
         let netlink = Netlink::open().map_err(|e| Failure::new(ExitCode::Failure, e.to_string()))?;

@@ -26,6 +26,8 @@ pub const DEFAULT_IGNORES: [RangeInclusive<u16>; 6] = [
     5355..=5355, // LLMNR
 ];
 
+/// More than all ports that are not reserved for servers cannot be leased.
+const MOST_PORTS: i64 = 65_535 - 1023;
 /// RSIP's port (RFC 3103 section 12).
 const RSIP_PORT: u16 = 4555;
 
@@ -85,6 +87,7 @@ Examples:
   rsip-client up --gateway 10.0.0.1 --listen 22 --ignore 6010 --ignore 8000-8099
   rsip-client up --gateway 10.0.0.1 --persist          # for a unit at boot: keep trying
   rsip-client up --gateway 10.0.0.1 --method rsa-ip    # a whole public address, with all its ports
+  rsip-client up --gateway 10.0.0.1 --no-hooks --ports 255 --listen 80   # no program is looked at
   rsip-client up --gateway 10.0.0.1 --remote 198.51.100.7:443   # for this peer alone (remote flow policy)
 
 Exit codes: see `rsip-client --help`.";
@@ -134,6 +137,17 @@ pub struct Up {
     /// Lease another block whenever three quarters of the ports are in use, up to so many blocks.
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
     pub blocks: u8,
+    /// Be the user-mode client: lease ports at start and confine the kernel's own choice of ports to them, but look at nobody's
+    /// bind() or connect(). A server's port has to be named with --listen.
+    #[arg(long)]
+    pub no_hooks: bool,
+    /// Ephemeral ports to lease at start, in blocks of at most 255 each; a number that does not divide is rounded up. Without
+    /// hooks they are all that there will be.
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["block", "blocks"], value_parser = clap::value_parser!(u16).range(..=MOST_PORTS))]
+    pub ports: Option<u16>,
+    /// Largest packet in the tunnel, as `1400`; never more than fits into the private network's [default: what fits]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
+    pub mtu: Option<u16>,
     /// Give a port back after nobody used it for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub linger: Duration,
@@ -155,8 +169,8 @@ pub struct Up {
     /// Serve the programs of this cgroup (v2) and below only [default: the root of the tree]
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
-    /// Lease this port at start and keep it. May be given several times.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Lease this port at start and keep it, as `80` or `80,443`. May be given several times.
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub listen: Vec<u16>,
     /// Let binds of these ports pass without a lease, beside 22, 67-68, 137-138, 1900, 5353 and 5355. May be given several times.
     #[arg(long, value_name = "PORT[-PORT]", value_parser = parse_ports)]
@@ -184,7 +198,32 @@ pub struct Up {
     pub log_level: String,
 }
 
+/// Ephemeral ports are leased in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Ports in each.
+    pub size: u8,
+    /// So many at start.
+    pub first: u16,
+    /// So many at most.
+    pub most: u16,
+}
+
 impl Up {
+    /// What `--ports`, or `--block` and `--blocks`, come to.
+    #[must_use]
+    pub fn blocks(&self) -> Blocks {
+        match self.ports {
+            None => Blocks { size: self.block, first: 1, most: self.blocks.into() },
+            Some(ports) => {
+                let first = ports.div_ceil(u8::MAX.into()).max(1);
+                let size = u8::try_from(ports.div_ceil(first)).unwrap_or(u8::MAX);
+                let most = if self.no_hooks { first } else { first.max(self.blocks.into()) };
+                Blocks { size, first, most }
+            }
+        }
+    }
+
     /// Ports that are never asked for: the built-in ones unless they are switched off, then those given.
     #[must_use]
     pub fn ignored(&self) -> Vec<RangeInclusive<u16>> {
@@ -333,6 +372,27 @@ mod tests {
         assert!(!more.iter().any(|range| range.contains(&80)));
         assert_eq!(up(&["--no-default-ignores", "--ignore", "6010"]), [6010..=6010]);
         assert!(up(&["--no-default-ignores"]).is_empty());
+    }
+
+    #[test]
+    fn ports_come_in_blocks() {
+        let blocks = |more: &[&str]| {
+            let line = ["rsip-client", "up", "--gateway", "10.0.0.1"].iter().chain(more);
+            match Cli::try_parse_from(line).unwrap().command {
+                Command::Up(up) => up.blocks(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(blocks(&[]), Blocks { size: 255, first: 1, most: 4 });
+        for (ports, size, first) in
+            [("0", 0, 1), ("1", 1, 1), ("255", 255, 1), ("256", 128, 2), ("510", 255, 2), ("511", 171, 3)]
+        {
+            let wanted = Blocks { size, first, most: first };
+            assert_eq!(blocks(&["--no-hooks", "--ports", ports]), wanted, "{ports}");
+        }
+        let most = blocks(&["--ports", "64512"]);
+        assert!(u32::from(most.size) * u32::from(most.first) >= 64_512 && most.most == most.first);
+        assert_eq!(blocks(&["--ports", "255"]).most, 4, "with hooks there may be more later");
     }
 
     #[test]

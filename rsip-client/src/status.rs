@@ -148,6 +148,8 @@ pub struct Waiting {
 /// The programs on the cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
+    /// Why there are none; absent: there are.
+    pub off: Option<String>,
     /// Which cgroup.
     pub cgroup: String,
     /// The programs, as the kernel sees them.
@@ -222,14 +224,14 @@ impl fmt::Display for Status {
         f.write_char('\n')?;
         let why = if self.waiting.why.is_empty() { String::new() } else { format!("; {}", self.waiting.why) };
         let seconds = std::time::Duration::from_millis(self.waiting.deadline_ms).as_secs_f32();
-        writeln!(f, "waiting    {} up to {seconds} s{why}", self.waiting.way)?;
-        let attached = self.hooks.programs.iter().filter(|program| program.attached).count();
-        writeln!(
-            f,
-            "hooks      {attached} of {} attached to {}",
-            self.hooks.programs.len(),
-            self.hooks.cgroup
-        )?;
+        if let Some(off) = &self.hooks.off {
+            writeln!(f, "hooks      none ({off})")?;
+        } else {
+            writeln!(f, "waiting    {} up to {seconds} s{why}", self.waiting.way)?;
+            let attached = self.hooks.programs.iter().filter(|program| program.attached).count();
+            let Hooks { programs, cgroup, .. } = &self.hooks;
+            writeln!(f, "hooks      {attached} of {} attached to {cgroup}", programs.len())?;
+        }
         for program in self.hooks.programs.iter().filter(|program| !program.attached) {
             writeln!(f, "           NOT attached: {}", program.name)?;
         }

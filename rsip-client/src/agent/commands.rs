@@ -47,6 +47,7 @@ impl Agent {
             HostCommand::Publish { op, binding } => {
                 let outcome = self.publish(binding, now).await;
                 self.host.handle_done(op, outcome, Instant::now());
+                self.want_first_blocks(Instant::now());
             }
             HostCommand::Renamed { old, binding } => {
                 tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, "leased again");

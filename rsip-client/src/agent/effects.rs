@@ -18,18 +18,18 @@ use rsip_proto::wire::TunnelType;
 use rsip_sys::cgroup::Cgroup;
 use rsip_sys::netlink::{Netlink, Prefix};
 use rsip_sys::rundir::RunDirError;
-use rsip_sys::tc::Method;
 
 use self::sync::Synced;
 use super::failure::EffectError;
 use crate::book::Book;
-use crate::hooks::ebpf::{EbpfHooks, address_word};
+use crate::hooks::any::Hooks;
+use crate::hooks::ebpf::address_word;
 use crate::hooks::wait::Way;
 use crate::ports;
 use crate::state::{Registration, State};
 use crate::tunnel::direct::Direct;
 use crate::tunnel::path::{self, Path};
-use crate::tunnel::{Tunnel, local};
+use crate::tunnel::{Options, Tunnel, local};
 use crate::usage::diag::Snapshot;
 
 /// Poll so long in the hook before each restart of a system call: most answers of a near gateway come within it, and
@@ -40,18 +40,18 @@ const PARK_POLL: Duration = Duration::from_micros(50);
 #[derive(Debug)]
 pub struct Effects {
     pub(super) netlink: Netlink,
-    pub(super) hooks: EbpfHooks,
+    pub(super) hooks: Hooks,
     pub(super) tunnel: Option<Tunnel>,
     pub(super) book: Book,
     pub(super) state: State,
     pub(super) path: Path,
-    pub(super) cgroup: Cgroup,
+    pub(super) cgroup: Option<Cgroup>,
     config: host::Config,
     fixed: local::Fixed,
     gateway: Ipv4Addr,
     interface: Option<String>,
     directory: PathBuf,
-    forced: Option<Method>,
+    options: Options,
     active: bool,
     /// `--private-net`.
     private_nets: BTreeSet<Prefix>,
@@ -70,15 +70,15 @@ pub struct Parts {
     /// A socket in the agent's namespace.
     pub netlink: Netlink,
     /// Loaded, not attached.
-    pub hooks: EbpfHooks,
+    pub hooks: Hooks,
     /// Holds the rules.
     pub book: Book,
     /// As far as it was read.
     pub state: State,
     /// The way to the gateway.
     pub path: Path,
-    /// Whose programs are served.
-    pub cgroup: Cgroup,
+    /// Whose programs are served; `None` without hooks.
+    pub cgroup: Option<Cgroup>,
     /// The gateway.
     pub gateway: Ipv4Addr,
     /// `--interface`.
@@ -89,8 +89,8 @@ pub struct Parts {
     pub remote: Remote,
     /// The run directory.
     pub directory: PathBuf,
-    /// How programs are to be held at interfaces, where it is not left to the kernel.
-    pub forced: Option<Method>,
+    /// How the tunnel is to be.
+    pub options: Options,
     /// Longest wait of a bind.
     pub bind_timeout: Duration,
     /// A bind passes after it.
@@ -103,9 +103,9 @@ impl Effects {
         let mut config = parts.hooks.base_config(parts.state.netns_cookie);
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         config.deadline_ns = nanoseconds(parts.bind_timeout);
-        config.poll_ns = match parts.hooks.waiting_way().way {
-            Way::Poll => config.deadline_ns,
-            Way::ParkFexit | Way::ParkTracepoint => nanoseconds(PARK_POLL),
+        config.poll_ns = match parts.hooks.waiting_way().map(|waiting| waiting.way) {
+            Some(Way::ParkFexit | Way::ParkTracepoint) => nanoseconds(PARK_POLL),
+            Some(Way::Poll) | None => config.deadline_ns,
         };
         config.tunnel_remote = address_word(parts.gateway);
         if parts.allow_on_timeout {
@@ -126,7 +126,7 @@ impl Effects {
             gateway: parts.gateway,
             interface: parts.interface,
             directory: parts.directory,
-            forced: parts.forced,
+            options: parts.options,
             active: false,
             private_nets: parts.private_nets.into_iter().collect(),
             remote: parts.remote,
@@ -228,7 +228,7 @@ impl Effects {
         self.state.private_interface = Some(self.path.interface.name.clone());
         self.store()?;
         let tunnel =
-            Tunnel::create(&self.netlink, &mut self.hooks, &self.path, self.gateway, self.forced).await?;
+            Tunnel::create(&self.netlink, &mut self.hooks, &self.path, self.gateway, self.options).await?;
         self.tunnel = Some(tunnel);
         Ok(())
     }
@@ -250,17 +250,17 @@ impl Effects {
         }
         self.book.write_rules(&mut self.hooks)?;
         let name = self.cgroup_name();
-        self.hooks.attach(&self.cgroup.directory, &name)?;
+        if let Some(cgroup) = &self.cgroup {
+            self.hooks.attach(&cgroup.directory, &name)?;
+        }
         self.active = true;
         self.write_config()
     }
 
     /// The cgroup, for people.
     pub fn cgroup_name(&self) -> String {
-        self.cgroup
-            .path
-            .as_ref()
-            .map_or_else(|| "the root of the cgroup v2 tree".to_owned(), |path| path.display().to_string())
+        let path = self.cgroup.as_ref().and_then(|cgroup| cgroup.path.as_ref());
+        path.map_or_else(|| "the root of the cgroup v2 tree".to_owned(), |path| path.display().to_string())
     }
 
     /// Follows the host's addresses and routes, and puts back what somebody else removed.
@@ -287,7 +287,7 @@ impl Effects {
         self.state.private_interface = Some(new.interface.name.clone());
         self.store()?;
         if let Some(tunnel) = &mut self.tunnel {
-            tunnel.move_to(&self.netlink, &mut self.hooks, &found, self.forced).await?;
+            tunnel.move_to(&self.netlink, &mut self.hooks, &found).await?;
         }
         self.path = found;
         self.write_config()

@@ -38,7 +38,8 @@ impl Agent {
     pub(super) fn look_for_headroom(&mut self, now: Instant) {
         let most = usize::from(self.settings.block) * usize::from(self.settings.blocks);
         let leased = self.effects.book.block_ports();
-        let running = matches!(self.stage, Stage::Running);
+        // Without hooks what was leased at start is what there is.
+        let running = matches!(self.stage, Stage::Running) && self.settings.hooks;
         if !running || leased.is_empty() || leased.len() + usize::from(self.settings.block) > most {
             return;
         }

@@ -30,6 +30,7 @@ mod release;
 mod report;
 pub mod start;
 mod trouble;
+mod user_mode;
 mod wants;
 
 use self::failure::failure;
@@ -73,10 +74,14 @@ pub struct Settings {
     pub remote: Remote,
     /// What the gateway calls local is reached without the tunnel.
     pub query: bool,
+    /// Binds and connects are looked at; if not, what is leased at start is all there is.
+    pub hooks: bool,
     /// Ports in a block; 0: none.
     pub block: u8,
+    /// So many blocks are leased at start.
+    pub first_blocks: u16,
     /// At most so many blocks.
-    pub blocks: u8,
+    pub blocks: u16,
     /// Ports that are leased at start and kept.
     pub listen: Vec<u16>,
     /// Where no answer comes in time, the bind passes.

@@ -16,6 +16,8 @@ use crate::status::{
     Wanted,
 };
 
+/// Why nothing is hooked.
+const NO_HOOKS: &str = "--no-hooks";
 /// Counters by name, in the order of the programs.
 const COUNTERS: [(&str, Counted); 15] = [
     ("bind_granted", Counted::BindGranted),
@@ -41,7 +43,7 @@ impl Agent {
         let view = self.host.view(now);
         let effects = &self.effects;
         let sockets = effects.sockets().unwrap_or_default();
-        let waiting_way = effects.hooks.waiting_way();
+        let way = effects.hooks.waiting_way();
         Status {
             registration: self.registration(&view),
             leases: view.bindings.iter().map(|binding| self.lease(binding, &sockets)).collect(),
@@ -63,12 +65,13 @@ impl Agent {
                 .map(|range| Rule { action: RuleAction::Ignore, first: *range.start(), last: *range.end() })
                 .collect(),
             waiting: Waiting {
-                way: waiting_way.way.to_string(),
-                why: waiting_way.why.clone(),
+                way: way.map_or_else(|| "none".to_owned(), |chosen| chosen.way.to_string()),
+                why: way.map_or_else(|| NO_HOOKS.to_owned(), |chosen| chosen.why.clone()),
                 deadline_ms: u64::try_from(self.settings.bind_timeout.as_millis()).unwrap_or(u64::MAX),
                 ports: self.wants.asked().collect(),
             },
             hooks: Hooks {
+                off: (!effects.hooks.are_on()).then(|| NO_HOOKS.to_owned()),
                 cgroup: effects.cgroup_name(),
                 programs: effects
                     .hooks
@@ -84,7 +87,9 @@ impl Agent {
                 local: effects.path.source,
                 remote: *self.settings.gateway.ip(),
                 interface: effects.path.interface.name.clone(),
-                attachment: tunnel.method().to_string(),
+                attachment: tunnel
+                    .method()
+                    .map_or_else(|| "no programs".to_owned(), |method| method.to_string()),
             }),
             direct: effects.networks(),
             ephemeral: ephemeral(effects.state.sysctls.is_some()),
@@ -165,10 +170,13 @@ impl Agent {
             }
             _ => "no ephemeral ports".to_owned(),
         };
+        let waiting = match self.effects.hooks.waiting_way() {
+            Some(chosen) => format!("waiting by {}", chosen.way),
+            None => "no hooks".to_owned(),
+        };
         crate::calls::say(&format!(
-            "rsip-client: up: registered as client {client_id} at {}, leased {leased}, waiting by {}",
+            "rsip-client: up: registered as client {client_id} at {}, leased {leased}, {waiting}",
             self.settings.gateway,
-            self.effects.hooks.waiting_way().way,
         ));
     }
 }

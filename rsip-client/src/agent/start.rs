@@ -13,7 +13,7 @@ use rsip_sys::caps::{self, CapabilityError, Need};
 use rsip_sys::cgroup::{self, Cgroup, CgroupError};
 use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::{Netlink, NetlinkError, Watch};
-use rsip_sys::netns;
+use rsip_sys::netns::{self, NetNs, NetNsError};
 use rsip_sys::rundir::{self, RunDir, RunDirError};
 use rsip_sys::tc::Method;
 use rsip_sys::{control, logging};
@@ -31,16 +31,19 @@ use super::wants::Wants;
 use super::{Agent, Settings, Stage, choice};
 use crate::book::Book;
 use crate::cli::{OnTimeout, Up};
-use crate::hooks::ebpf::EbpfHooks;
+use crate::hooks::any::Hooks;
 use crate::recovery;
 use crate::state::{State, Terms};
 use crate::tunnel::path::{self, Path, PathError};
-use crate::tunnel::{self, TunnelError};
+use crate::tunnel::{self, Options, TunnelError};
 use crate::usage::Usage;
 use crate::usage::diag::Snapshot;
 
-/// What the agent must be allowed to do.
-pub const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIGNALS];
+/// What the agent must be allowed to do, with hooks and without.
+const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIGNALS];
+const NEEDS_WITHOUT_HOOKS: [Need; 3] = [Need::NETWORK, Need::BPF, Need::TRACING];
+/// What it takes to undo what a dead agent left.
+pub const NEEDS_TO_UNDO: [Need; 1] = [Need::NETWORK];
 /// The program's name: run directory, exit line.
 pub const PROGRAM: &str = "rsip-client";
 
@@ -62,12 +65,9 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     if let Err(error) = logging::init(&arguments.log_level) {
         return Err(Failure::new(ExitCode::Usage, "--log-level").why(error.to_string()).into());
     }
-    require_capabilities()?;
+    require_capabilities(if arguments.no_hooks { &NEEDS_WITHOUT_HOOKS } else { &NEEDS })?;
     let directory = run_directory(arguments.run_dir.path.as_deref())?;
-    let ground = Ground {
-        run_dir: claim(&directory)?,
-        netns_cookie: netns::cookie().map_err(|error| missing(&error, "needs Linux 5.18 or later"))?,
-    };
+    let ground = Ground { run_dir: claim(&directory)?, netns_cookie: netns_cookie(arguments.no_hooks)? };
     match arguments.gateway {
         Some(gateway) => {
             let patience = (!arguments.persist).then_some(arguments.timeout);
@@ -101,7 +101,7 @@ pub(crate) async fn serve(
     let mut signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     let directory = ground.run_dir.path().to_owned();
     let netns_cookie = ground.netns_cookie;
-    let cgroup = open_cgroup(arguments.cgroup.as_deref())?;
+    let cgroup = if arguments.no_hooks { None } else { Some(open_cgroup(arguments.cgroup.as_deref())?) };
     check_tun()?;
     let served = Snapshot::take().map_err(|error| {
         missing(&error, "the kernel needs CONFIG_INET_DIAG and CONFIG_INET_UDP_DIAG")
@@ -112,9 +112,12 @@ pub(crate) async fn serve(
     let Some(path) = find_path(&netlink, arguments, gateway, patience, &mut signals).await? else {
         return Ok(());
     };
-    let hooks = EbpfHooks::load(arguments.wait).map_err(|error| failure::hooks_failure(&error))?;
-    let waiting = hooks.waiting_way();
-    tracing::info!(way = %waiting.way, why = waiting.why, "binds wait");
+    let wait = (!arguments.no_hooks).then_some(arguments.wait);
+    let hooks = Hooks::load(wait, true).map_err(|error| failure::hooks_failure(&error))?;
+    match hooks.waiting_way() {
+        Some(waiting) => tracing::info!(way = %waiting.way, why = waiting.why, "binds wait"),
+        None => tracing::info!("no hooks: binds and connects are not looked at"),
+    }
 
     let transport = transport_name(arguments.transport.into()).to_owned();
     let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
@@ -162,7 +165,7 @@ pub(crate) async fn serve(
             private_nets: arguments.private_net.clone(),
             remote: settings.remote,
             directory,
-            forced,
+            options: Options { forced, mtu: arguments.mtu.map(u32::from) },
             bind_timeout: settings.bind_timeout,
             allow_on_timeout: settings.allow_on_timeout,
         }),
@@ -229,8 +232,8 @@ fn is_dying(pid: i32) -> bool {
 /// # Errors
 ///
 /// Names what is missing.
-pub fn require_capabilities() -> anyhow::Result<()> {
-    caps::require(&NEEDS).map_err(|error| {
+pub fn require_capabilities(needs: &[Need]) -> anyhow::Result<()> {
+    caps::require(needs).map_err(|error| {
         let failure = Failure::new(ExitCode::Missing, error.to_string());
         match error {
             CapabilityError::Missing(_) => failure.hint("run as root"),
@@ -249,6 +252,22 @@ pub fn run_directory(given: Option<&FilePath>) -> anyhow::Result<PathBuf> {
     match given {
         Some(path) => Ok(path.to_owned()),
         None => Ok(rundir::default_path(PROGRAM).map_err(RunDirError::into_failure)?),
+    }
+}
+
+/// The name of the network namespace, which never comes again. Kernels before 5.14 have none: there the inode must do, which
+/// is good enough to tell a state file's namespace where nothing in the kernel compares it.
+///
+/// # Errors
+///
+/// The kernel tells neither, or hooks need the cookie.
+pub fn netns_cookie(no_hooks: bool) -> anyhow::Result<u64> {
+    match netns::cookie() {
+        Ok(cookie) => Ok(cookie),
+        Err(NetNsError::Cookie(_)) if no_hooks => {
+            Ok(NetNs::current().map_err(|error| missing(&error, "mount /proc"))?.inode)
+        }
+        Err(error) => Err(missing(&error, "needs Linux 5.18 or later, or --no-hooks")),
     }
 }
 
@@ -356,8 +375,10 @@ fn settings(arguments: &Up, gateway: SocketAddrV4, patience: Option<Duration>) -
         method: arguments.method.into(),
         remote: arguments.remote.unwrap_or(Remote::Any),
         query: !arguments.no_query,
-        block: arguments.block,
-        blocks: arguments.blocks,
+        hooks: !arguments.no_hooks,
+        block: arguments.blocks().size,
+        first_blocks: arguments.blocks().first,
+        blocks: arguments.blocks().most,
         listen: arguments.listen.clone(),
         allow_on_timeout: arguments.on_timeout == OnTimeout::Allow,
         bind_timeout: arguments.bind_timeout,
@@ -371,7 +392,7 @@ fn host_config(arguments: &Up) -> HostConfig {
         transport: arguments.transport.into(),
         method: arguments.method.into(),
         remote: arguments.remote.unwrap_or(Remote::Any),
-        block_size: arguments.block,
+        block_size: arguments.blocks().size,
         lease_wish: arguments.lease.map(|seconds| Duration::from_secs(seconds.into())),
         // The program must hear the reason, not the end of its patience.
         request_timeout: defaults.request_timeout.min(arguments.bind_timeout.mul_f64(0.6)),

@@ -173,7 +173,7 @@ impl Agent {
 
     /// After a crash: programs went on, and some may have bound ports while nobody looked.
     pub(super) fn adopt(&mut self, now: Instant) {
-        if self.effects.book.is_whole() {
+        if self.effects.book.is_whole() || !self.effects.hooks.are_on() {
             return;
         }
         let before = &self.effects.state.served_before;

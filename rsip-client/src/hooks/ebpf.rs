@@ -67,7 +67,7 @@ pub struct EbpfHooks {
     // Fields are dropped in this order, and the hooks must go before who sends the signals for them: a bind that they want
     // restarted would return to its program with ERESTARTNOINTR.
     links: Vec<(&'static str, FdLink)>,
-    waiting: Chosen,
+    waiting: Option<Chosen>,
     known_local: BTreeSet<Prefix>,
 }
 
@@ -83,20 +83,21 @@ impl std::fmt::Debug for EbpfHooks {
 }
 
 impl EbpfHooks {
-    /// Loads the object and all its programs, and finds a way of waiting. Nothing is attached to any cgroup or interface.
+    /// Loads the object and its programs, and finds a way of waiting. Nothing is attached to any cgroup or interface. `None`:
+    /// the programs of the tunnel alone, which nobody waits for.
     ///
     /// # Errors
     ///
     /// The object is missing, or the kernel lacks something that it needs.
-    pub fn load(wish: Wish) -> Result<Self, HooksError> {
+    pub fn load(wish: Option<Wish>) -> Result<Self, HooksError> {
         let mut ebpf = tc::load_object(OBJECT)?;
-        for (name, kind) in CGROUP_PROGRAMS {
+        for (name, kind) in CGROUP_PROGRAMS.into_iter().filter(|_| wish.is_some()) {
             load_program(&mut ebpf, name, kind)?;
         }
         for name in [programs::TUNNEL_OUT, programs::TUNNEL_IN] {
             tc::load_program(&mut ebpf, name)?;
         }
-        let waiting = wait::choose(&mut ebpf, wish)?;
+        let waiting = wish.map(|wish| wait::choose(&mut ebpf, wish)).transpose()?;
         let ring: RingBuf<MapData> = tc::take_map(&mut ebpf, maps::EVENTS)?;
         // SAFETY: the ring owns its map's descriptor, keeps it open until it is dropped, and always gives the same one.
         let events = unsafe { AsyncFd::register(ring) }.map_err(|error| HooksError::Events(error.into()))?;
@@ -116,8 +117,8 @@ impl EbpfHooks {
     }
 
     /// How bind() waits, and why so.
-    pub const fn waiting_way(&self) -> &Chosen {
-        &self.waiting
+    pub const fn waiting_way(&self) -> Option<&Chosen> {
+        self.waiting.as_ref()
     }
 
     /// What of the configuration does not change: the namespace, the machine, the agent, the way of waiting.
@@ -125,7 +126,7 @@ impl EbpfHooks {
         let (v6only_offset, v6only_mask) = v6only::locate().unwrap_or_default();
         host::Config {
             netns_cookie,
-            wait: self.waiting.way.code(),
+            wait: self.waiting.as_ref().map_or(host::WAIT_POLL, |waiting| waiting.way.code()),
             agent_tgid: std::process::id(),
             syscall_nr_offset: SYSCALL_NR_OFFSET,
             bind_nr: u32::try_from(libc::SYS_bind).unwrap_or(u32::MAX),

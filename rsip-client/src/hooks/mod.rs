@@ -1,7 +1,9 @@
 //! The programs that see bind(), connect() and close(), and the maps through which they are told what to do.
 //!
-//! [`PortTable`] is what the agent's decisions need of them; [`ebpf::EbpfHooks`] is the real thing.
+//! [`PortTable`] is what the agent's decisions need of them; [`ebpf::EbpfHooks`] is the real thing, and [`any::Hooks`] lets
+//! the agent do without (`--no-hooks`).
 
+pub mod any;
 pub mod ebpf;
 mod links;
 mod v6only;

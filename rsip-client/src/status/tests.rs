@@ -56,6 +56,7 @@ fn example() -> Status {
             ports: vec![],
         },
         hooks: Hooks {
+            off: None,
             cgroup: "/sys/fs/cgroup".to_owned(),
             programs: vec![
                 Program { name: "rsip_bind4".to_owned(), id: 5, attached: true },

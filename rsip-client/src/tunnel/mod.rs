@@ -25,7 +25,7 @@ use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 use self::device::{Device, DeviceError};
 use self::path::Path;
 use self::routing::{Hop, Plan};
-use crate::hooks::ebpf::EbpfHooks;
+use crate::hooks::any::Hooks;
 
 /// What an outer IPv4 header takes of each packet.
 const OVERHEAD: u32 = 20;
@@ -46,12 +46,22 @@ pub enum TunnelError {
     Ebpf(#[from] EbpfError),
 }
 
+/// How the tunnel is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How programs are held at interfaces, where it is not left to the kernel.
+    pub forced: Option<Method>,
+    /// Largest packet in the tunnel (`--mtu`), where less fits or less is wanted than the private interface takes.
+    pub mtu: Option<u32>,
+}
+
 /// The tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
     device: Device,
-    outward: Attachment,
-    inward: Attachment,
+    options: Options,
+    outward: Option<Attachment>,
+    inward: Option<Attachment>,
     endpoints: BTreeSet<Ipv4Addr>,
     hop: Hop,
     direct: BTreeSet<Prefix>,
@@ -66,22 +76,25 @@ impl Tunnel {
     /// The kernel refuses; nothing is left then.
     pub async fn create(
         netlink: &Netlink,
-        hooks: &mut EbpfHooks,
+        hooks: &mut Hooks,
         path: &Path,
         endpoint: Ipv4Addr,
-        forced: Option<Method>,
+        options: Options,
     ) -> Result<Self, TunnelError> {
-        let device = Device::create(netlink, inner_mtu(path)).await?;
-        let outward = hooks.attach_outward(netlink, &device.link, forced).await?;
-        let inward = match hooks.attach_inward(netlink, &path.interface, forced).await {
+        let device = Device::create(netlink, inner_mtu(path, options.mtu)).await?;
+        let outward = hooks.attach_outward(netlink, &device.link, options.forced).await?;
+        let inward = match hooks.attach_inward(netlink, &path.interface, options.forced).await {
             Ok(inward) => inward,
             Err(error) => {
-                outward.detach(netlink).await?;
+                if let Some(outward) = outward {
+                    outward.detach(netlink).await?;
+                }
                 return Err(error.into());
             }
         };
         Ok(Self {
             device,
+            options,
             outward,
             inward,
             endpoints: [endpoint].into(),
@@ -96,9 +109,9 @@ impl Tunnel {
         &self.device.link
     }
 
-    /// How the programs are held.
-    pub const fn method(&self) -> Method {
-        self.inward.method()
+    /// How the programs are held; `None`: there are none.
+    pub fn method(&self) -> Option<Method> {
+        self.inward.as_ref().map(Attachment::method)
     }
 
     /// The leased address.
@@ -136,15 +149,16 @@ impl Tunnel {
     pub async fn move_to(
         &mut self,
         netlink: &Netlink,
-        hooks: &mut EbpfHooks,
+        hooks: &mut Hooks,
         path: &Path,
-        forced: Option<Method>,
     ) -> Result<(), TunnelError> {
-        netlink.set_up(self.device.link.index, Some(inner_mtu(path))).await?;
+        netlink.set_up(self.device.link.index, Some(inner_mtu(path, self.options.mtu))).await?;
         self.device.link = netlink.link_by_index(self.device.link.index).await?;
-        if self.inward.interface().index != path.interface.index {
-            let inward = hooks.attach_inward(netlink, &path.interface, forced).await?;
-            std::mem::replace(&mut self.inward, inward).detach(netlink).await?;
+        if self.inward.as_ref().is_some_and(|inward| inward.interface().index != path.interface.index) {
+            let inward = hooks.attach_inward(netlink, &path.interface, self.options.forced).await?;
+            if let Some(old) = std::mem::replace(&mut self.inward, inward) {
+                old.detach(netlink).await?;
+            }
         }
         self.hop = hop(path);
         self.repair(netlink).await
@@ -179,7 +193,7 @@ impl Tunnel {
     /// The first that the kernel gave.
     pub async fn destroy(self, netlink: &Netlink) -> Result<(), TunnelError> {
         let mut outcome = routing::remove(netlink).await.map_err(TunnelError::from);
-        for program in [self.inward, self.outward] {
+        for program in [self.inward, self.outward].into_iter().flatten() {
             outcome = outcome.and(program.detach(netlink).await.map_err(TunnelError::from));
         }
         drop(self.device);
@@ -195,9 +209,10 @@ const fn hop(path: &Path) -> Hop {
     Hop { interface: path.interface.index, router: path.next_hop, source: path.source }
 }
 
-/// What an inner packet may have.
-fn inner_mtu(path: &Path) -> u32 {
-    path.interface.mtu.saturating_sub(OVERHEAD).max(MIN_MTU)
+/// What an inner packet may have: what fits, or less where less is `wanted`.
+fn inner_mtu(path: &Path, wanted: Option<u32>) -> u32 {
+    let fits = path.interface.mtu.saturating_sub(OVERHEAD).max(MIN_MTU);
+    wanted.map_or(fits, |wanted| wanted.min(fits))
 }
 
 /// Removes what a dead agent may have left: its rules and, on the private interface, the filter of a kernel without tcx

@@ -267,11 +267,13 @@ fn tc(what: &str, interface: &str) -> String {
 }
 
 async fn tunnel(netlink: &Netlink, method: Method) -> Tunnel {
-    let mut hooks =
-        EbpfHooks::load(Wish::Poll).expect("`cargo xtask build-ebpf` was run before this crate was built");
+    let mut hooks = Hooks::load(Some(Wish::Poll), true)
+        .expect("`cargo xtask build-ebpf` was run before this crate was built");
     let path = path::find(netlink, GATEWAY, None).await.expect("on the link");
     let mut tunnel =
-        Tunnel::create(netlink, &mut hooks, &path, GATEWAY, Some(method)).await.expect("allowed");
+        Tunnel::create(netlink, &mut hooks, &path, GATEWAY, Options { forced: Some(method), mtu: None })
+            .await
+            .expect("allowed");
     tunnel.set_public(netlink, Some(PUBLIC), BTreeSet::new()).await.expect("allowed");
     tunnel
 }
@@ -282,7 +284,7 @@ fn leaves_nothing_behind_whichever_way_its_programs_are_held() {
         let before = (picture(&netlink).await, tc("qdisc", "lan"));
         for method in [Method::Tcx, Method::Clsact] {
             let tunnel = tunnel(&netlink, method).await;
-            assert_eq!(tunnel.method(), method);
+            assert_eq!(tunnel.method(), Some(method));
             assert_eq!(tc("filter", "lan").contains(programs::TUNNEL_IN), method == Method::Clsact);
             assert_eq!(tunnel.link().mtu, 1480);
             tunnel.destroy(&netlink).await.expect("allowed");
@@ -305,7 +307,7 @@ fn a_dead_agents_filter_is_removed_and_others_filters_stay() {
         assert_eq!(tc("qdisc", "lan"), qdisc, "the queueing discipline was only for us");
 
         // Another program on the same interface, which is not among those that a dead agent leaves there.
-        let mut hooks = EbpfHooks::load(Wish::Poll).expect("the object is built");
+        let mut hooks = Hooks::load(Some(Wish::Poll), true).expect("the object is built");
         let lan = netlink.link("lan").await.expect("there");
         let foreign = hooks.attach_outward(&netlink, &lan, Some(Method::Clsact)).await.expect("allowed");
         let with_foreign = tc("qdisc", "lan");
@@ -316,7 +318,7 @@ fn a_dead_agents_filter_is_removed_and_others_filters_stay() {
         drop(device);
         remove_leftovers(&netlink, Some("lan")).await.expect("allowed");
         assert_eq!((tc("filter", "lan").as_str(), tc("qdisc", "lan")), ("", with_foreign));
-        foreign.detach(&netlink).await.expect("allowed");
+        foreign.expect("there are programs").detach(&netlink).await.expect("allowed");
         assert_eq!(tc("qdisc", "lan"), qdisc);
     });
 }
@@ -324,9 +326,10 @@ fn a_dead_agents_filter_is_removed_and_others_filters_stay() {
 #[test]
 fn follows_a_private_interface_that_is_made_anew() {
     on_private_host(async |netlink| {
-        let mut hooks = EbpfHooks::load(Wish::Poll).expect("the object is built");
+        let mut hooks = Hooks::load(Some(Wish::Poll), true).expect("the object is built");
         let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
-        let mut tunnel = Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, None).await.expect("allowed");
+        let mut tunnel =
+            Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, Options::default()).await.expect("allowed");
         tunnel.set_public(&netlink, Some(PUBLIC), BTreeSet::new()).await.expect("allowed");
         netlink.delete_link(path.interface.index).await.expect("there");
         // Our own rules lead everything that has no other way into the tunnel: that is no way to the gateway.
@@ -347,8 +350,8 @@ fn follows_a_private_interface_that_is_made_anew() {
         let address = InterfaceAddress { index: lan, address: HOST, prefix_length: 24 };
         netlink.add_address(address).await.expect("new");
         let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
-        tunnel.move_to(&netlink, &mut hooks, &path, None).await.expect("allowed");
-        assert_eq!(tunnel.inward.interface().index, lan);
+        tunnel.move_to(&netlink, &mut hooks, &path).await.expect("allowed");
+        assert_eq!(tunnel.inward.as_ref().map(|inward| inward.interface().index), Some(lan));
         assert_eq!(tunnel.link().mtu, 1380);
         tunnel.repair(&netlink).await.expect("allowed");
         let route = netlink.route_to(PEER).await.expect("there is a way");
