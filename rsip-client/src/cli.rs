@@ -12,7 +12,9 @@ use rsip_proto::lease::Remote;
 use rsip_sys::netlink::Prefix;
 
 use crate::discovery::args::{Discover, Search};
+use crate::doctor::args::Doctor;
 use crate::hooks::wait::Wish;
+use crate::ping::args::Ping;
 
 /// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
 /// that only make sense on the local network. A second host must not lose its address or its ssh because a first one has the
@@ -77,6 +79,12 @@ pub enum Command {
         after_help = "Examples:\n  rsip-client discover\n  rsip-client discover --interface eth1 --scope LAB --json\n  rsip-client discover --da 10.0.0.9"
     )]
     Discover(Discover),
+    /// Check one by one what can be wrong, and say what it means and what to do; works without an agent, too.
+    #[command(after_help = crate::doctor::args::EXAMPLES)]
+    Doctor(Box<Doctor>),
+    /// Ask the gateway something that changes nothing, and measure how long it takes to answer.
+    #[command(name = "ping-gateway", after_help = crate::ping::args::EXAMPLES)]
+    PingGateway(Ping),
 }
 
 const UP_EXAMPLES: &str = "\
@@ -279,7 +287,7 @@ impl From<Transport> for HostTransport {
     }
 }
 
-fn parse_gateway(text: &str) -> Result<SocketAddrV4, String> {
+pub(crate) fn parse_gateway(text: &str) -> Result<SocketAddrV4, String> {
     let gateway = SocketAddrV4::from_str(text)
         .or_else(|_| Ipv4Addr::from_str(text).map(|address| SocketAddrV4::new(address, RSIP_PORT)))
         .map_err(|_| "not an IPv4 address, with or without :PORT".to_owned())?;
@@ -323,13 +331,13 @@ pub(crate) const fn is_one_machine(address: Ipv4Addr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a number of seconds from 0 to 86400");
     let seconds: f64 = text.parse().map_err(|_| bad())?;
     Duration::try_from_secs_f64(seconds).ok().filter(|d| *d <= Duration::from_secs(86_400)).ok_or_else(bad)
 }
 
-fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
     parse_seconds(text).and_then(|duration| {
         if duration < Duration::from_millis(100) { Err("at least 0.1 s".to_owned()) } else { Ok(duration) }
     })

@@ -6,6 +6,8 @@
 //! | [`agent`] | the event loop around `rsip_proto::host`, and what it does to the host |
 //! | [`hooks`] | the programs on bind(), connect() and close(), and their maps |
 //! | [`discovery`] | which gateways there are: the user agent of SLP |
+//! | [`doctor`] | what can be wrong, one thing after the other |
+//! | [`ping`] | questions to a gateway that change nothing |
 //! | [`tunnel`] | device, routes, rules; which addresses are left alone |
 //! | [`ports`] | the kernel's own port choice, confined to what is leased |
 //! | [`usage`] | when a port can be given back |
@@ -20,7 +22,9 @@ pub mod calls;
 pub mod cli;
 pub mod control;
 pub mod discovery;
+pub mod doctor;
 pub mod hooks;
+pub mod ping;
 pub mod ports;
 pub mod recovery;
 pub mod state;

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use rsip_client::cli::{Cli, Command, Up};
-use rsip_client::{agent, calls, discovery};
+use rsip_client::{agent, calls, discovery, doctor, ping};
 
 fn main() -> std::process::ExitCode {
     let outcome = match Cli::parse().command {
@@ -12,6 +12,8 @@ fn main() -> std::process::ExitCode {
         Command::Listen(ports) => calls::listen(&ports),
         Command::Unlisten(ports) => calls::unlisten(&ports),
         Command::Discover(arguments) => discovery::command::discover(arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::PingGateway(arguments) => ping::ping_gateway(&arguments),
     };
     rsip_sys::exit::finish(agent::start::PROGRAM, &outcome)
 }

@@ -77,7 +77,7 @@ fn union(a: &[RangeInclusive<u16>], b: &[RangeInclusive<u16>]) -> Vec<RangeInclu
 }
 
 /// Reads the kernel's form of a port list, `1-3,7`; parts that it would not write are left out.
-fn parse_list(text: &str) -> Vec<RangeInclusive<u16>> {
+pub(crate) fn parse_list(text: &str) -> Vec<RangeInclusive<u16>> {
     text.split(',')
         .filter_map(|part| {
             let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
@@ -110,6 +110,13 @@ pub fn as_text(ports: &BTreeSet<u16>) -> String {
 /// They cannot be read.
 pub fn current() -> Result<SavedSysctls, SysctlError> {
     Ok(SavedSysctls { range: sysctl::read(RANGE)?, reserved: sysctl::read(RESERVED)? })
+}
+
+/// The ports that the kernel chooses among, as the two sysctls are.
+pub(crate) fn admitted(sysctls: &SavedSysctls) -> BTreeSet<u16> {
+    let reserved = parse_list(&sysctls.reserved);
+    let range = parse_range(&sysctls.range).into_iter().flatten();
+    range.filter(|port| !reserved.iter().any(|gap| gap.contains(port))).collect()
 }
 
 /// Confines the kernel's choice to `leased`; `original` is what was there before us. No ports: back to the original.

@@ -6,6 +6,7 @@
 //! | [`control`] | control socket: one JSON line each way |
 //! | [`logging`] | log set-up |
 //! | [`exit`] | exit codes and the one line that says why |
+//! | [`bpf`] | which eBPF programs run for a cgroup, asked of the kernel |
 //! | [`caps`] | the capabilities that a daemon needs |
 //! | [`netns`] | which network namespace this is |
 //! | [`cgroup`] | the root of the cgroup v2 tree |
@@ -13,6 +14,7 @@
 //! | [`sysctl`] | network sysctls |
 //! | [`tc`] | the eBPF object, and its programs on interfaces |
 
+pub mod bpf;
 pub mod caps;
 pub mod cgroup;
 pub mod control;

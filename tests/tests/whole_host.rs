@@ -203,7 +203,11 @@ fn without_an_address_to_give_the_start_fails_and_says_why() {
     };
     let output = up(Host::B);
     assert_eq!(output.code(), 4, "{}", output.stderr);
-    assert!(output.stderr.contains("leases no whole address: 308"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("unable to get port assignments: leases no whole address: 308"),
+        "{}",
+        output.stderr
+    );
     system.stop_all().unwrap();
     // A gateway that has none at all does not offer the method.
     let mut system = {

@@ -60,13 +60,18 @@ pub fn failure(error: EffectError) -> anyhow::Error {
         }
         EffectError::Hooks(error) => return hooks_failure(&error),
         EffectError::Tunnel(TunnelError::Device(DeviceError::Foreign)) => {
-            Failure::new(ExitCode::Failure, line).hint("rename or remove it")
+            Failure::new(ExitCode::Failure, format!("unable to create tunnel: {line}"))
+                .hint("rename or remove it")
         }
         EffectError::Tunnel(TunnelError::Device(DeviceError::Open(_) | DeviceError::Create(_))) => {
-            Failure::new(ExitCode::Missing, line)
-                .hint("the kernel needs CONFIG_TUN, and /dev/net/tun must exist")
+            Failure::new(ExitCode::Missing, format!("unable to create tunnel: {line}"))
+                .hint("the kernel needs CONFIG_TUN, and /dev/net/tun must exist (modprobe tun)")
         }
         EffectError::Tunnel(TunnelError::Ebpf(error)) => return ebpf_failure(&error),
+        EffectError::Tunnel(TunnelError::ForeignRoute) => {
+            Failure::new(ExitCode::Failure, format!("unable to set default route: {line}"))
+                .hint("remove it: ip route flush table 4555")
+        }
         EffectError::Tunnel(TunnelError::Netlink(_) | TunnelError::Device(DeviceError::Netlink(_)))
         | EffectError::Netlink(_)
         | EffectError::State(_) => Failure::new(ExitCode::Failure, line),

@@ -40,7 +40,7 @@ use crate::usage::Usage;
 use crate::usage::diag::Snapshot;
 
 /// What the agent must be allowed to do, with hooks and without.
-const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIGNALS];
+pub(crate) const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIGNALS];
 const NEEDS_WITHOUT_HOOKS: [Need; 3] = [Need::NETWORK, Need::BPF, Need::TRACING];
 /// What it takes to undo what a dead agent left.
 pub const NEEDS_TO_UNDO: [Need; 1] = [Need::NETWORK];

@@ -131,7 +131,7 @@ impl Trouble {
                 "check address and port of --gateway (RSIP's port is 4555)",
             ),
             Some(Found::Refused(error)) => Failure::new(ExitCode::Refused, what)
-                .why(format!("refuses the registration: {error}"))
+                .why(format!("unable to register: {error}"))
                 .hint("see the gateway's log; MAX_CLIENTS and its access rules decide"),
             Some(Found::Unsuitable(mismatch)) => {
                 let hint = match mismatch {
@@ -162,7 +162,9 @@ impl Trouble {
                         ("ephemeral ports", "ask for fewer with --block, or widen PORT_RANGE at the gateway")
                     }
                 };
-                Failure::new(ExitCode::Refused, what).why(format!("leases no {noun}: {error}")).hint(hint)
+                Failure::new(ExitCode::Refused, what)
+                    .why(format!("unable to get port assignments: leases no {noun}: {error}"))
+                    .hint(hint)
             }
         }
         .into()

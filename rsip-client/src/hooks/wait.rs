@@ -79,7 +79,8 @@ enum SenderLink {
 }
 
 /// Names of the bind system call's entry function, by architecture.
-const BIND_FUNCTION: &str = if cfg!(target_arch = "aarch64") { "__arm64_sys_bind" } else { "__x64_sys_bind" };
+pub(crate) const BIND_FUNCTION: &str =
+    if cfg!(target_arch = "aarch64") { "__arm64_sys_bind" } else { "__x64_sys_bind" };
 
 /// Tries the ways in their order.
 ///

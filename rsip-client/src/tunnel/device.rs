@@ -87,6 +87,19 @@ async fn wait_for_predecessor(netlink: &Netlink) -> Result<(), DeviceError> {
     }
 }
 
+/// Whose interface has the name: `None`: nobody's; `true`: an agent's.
+///
+/// # Errors
+///
+/// The kernel does not tell.
+pub async fn owner(netlink: &Netlink) -> Result<Option<bool>, DeviceError> {
+    match netlink.link(NAME).await {
+        Ok(link) => is_ours(netlink, &link).await.map(Some),
+        Err(NetlinkError::NoSuchInterface(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 async fn is_ours(netlink: &Netlink, link: &Link) -> Result<bool, DeviceError> {
     use futures_util::StreamExt as _;
     let mut links = Box::pin(netlink.handle().link().get().match_index(link.index).execute());

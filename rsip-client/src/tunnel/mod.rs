@@ -44,6 +44,9 @@ pub enum TunnelError {
     /// The programs.
     #[error(transparent)]
     Ebpf(#[from] EbpfError),
+    /// Somebody else's default route stands where ours must.
+    #[error("routing table {} has a default route that is not ours", routing::TABLE)]
+    ForeignRoute,
 }
 
 /// How the tunnel is to be.
@@ -183,7 +186,12 @@ impl Tunnel {
             direct: self.direct.clone(),
             hop: self.hop,
         };
-        Ok(routing::apply(netlink, &plan).await?)
+        routing::apply(netlink, &plan).await?;
+        // The kernel takes one default route of a kind; another one that was there first stays.
+        if routing::leads_elsewhere(netlink, plan.device).await? {
+            return Err(TunnelError::ForeignRoute);
+        }
+        Ok(())
     }
 
     /// Removes everything. Goes on after an error.

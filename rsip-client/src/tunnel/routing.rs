@@ -24,7 +24,7 @@ pub const TABLE: u32 = 4555;
 /// Our routing table for networks that are reached by way of the gateway, but not through the tunnel.
 pub const DIRECT_TABLE: u32 = 4554;
 /// Who made it: no routing daemon has this number in iproute2's rt_protos.
-const PROTOCOL: u8 = 155;
+pub(crate) const PROTOCOL: u8 = 155;
 /// Preferences of our rules.
 const PREFERENCES: std::ops::RangeInclusive<u32> = 4552..=4556;
 
@@ -108,7 +108,7 @@ impl Plan {
     }
 }
 
-fn is_ours(rule: &Rule) -> bool {
+pub(crate) fn is_ours(rule: &Rule) -> bool {
     rule.protocol == PROTOCOL && PREFERENCES.contains(&rule.priority)
 }
 
@@ -133,6 +133,17 @@ pub async fn apply(netlink: &Netlink, plan: &Plan) -> Result<(), NetlinkError> {
         ignore_missing(netlink.delete_rule(*rule).await)?;
     }
     Ok(())
+}
+
+/// Whether the default route of our table leads to another device.
+///
+/// # Errors
+///
+/// The kernel does not tell.
+pub async fn leads_elsewhere(netlink: &Netlink, device: u32) -> Result<bool, NetlinkError> {
+    let routes = netlink.routes(TABLE).await?;
+    let mut defaults = routes.iter().filter(|route| route.destination.length == 0);
+    Ok(defaults.next().is_some_and(|route| route.interface != Some(device)))
 }
 
 /// Makes our routes in one of our tables exactly these.

@@ -65,6 +65,16 @@ impl Snapshot {
         Ok(Self { sockets })
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter()
+    }
+
+    /// Ports that any of them has.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.sockets.iter().map(|socket| socket.port)
+    }
+
     /// Sockets that packets to `public` reach, per port.
     pub fn uses(&self, public: Ipv4Addr) -> BTreeMap<u16, usize> {
         let mut uses = BTreeMap::new();
