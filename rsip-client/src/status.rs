@@ -143,6 +143,14 @@ pub struct Waiting {
     pub deadline_ms: u64,
     /// Ports that somebody waits for.
     pub ports: Vec<u16>,
+    /// How often a system call was restarted to wait.
+    pub restarts: u64,
+    /// How often that was tried and could not be done.
+    pub failed: u64,
+    /// How often a caller waited inside the hook, holding its CPU.
+    pub held: u64,
+    /// How often the time was over.
+    pub timeouts: u64,
 }
 
 /// The programs on the cgroup.
@@ -228,6 +236,11 @@ impl fmt::Display for Status {
             writeln!(f, "hooks      none ({off})")?;
         } else {
             writeln!(f, "waiting    {} up to {seconds} s{why}", self.waiting.way)?;
+            let Waiting { restarts, failed, held, timeouts, .. } = self.waiting;
+            writeln!(
+                f,
+                "           restarted {restarts}, failed {failed}, held {held}, timed out {timeouts}"
+            )?;
             let attached = self.hooks.programs.iter().filter(|program| program.attached).count();
             let Hooks { programs, cgroup, .. } = &self.hooks;
             writeln!(f, "hooks      {attached} of {} attached to {cgroup}", programs.len())?;

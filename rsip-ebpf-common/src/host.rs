@@ -23,9 +23,11 @@ pub mod maps {
     /// `LpmTrie<[u8; 4] address, u8>`: addresses that are never intercepted (the host's own private addresses and
     /// networks, loopback, multicast, the gateway).
     pub const LOCAL: &str = "LOCAL";
-    /// `HashMap<u64 pid_tgid, u32>`: threads on their way into a restart. [`super::WAIT_PARK_TRACEPOINT`]: the signal that
-    /// is still to be sent, 0 when it was. [`super::WAIT_PARK_FEXIT`]: 0, for both signals. The programs' own.
+    /// `HashMap<u64 pid_tgid, u32>`: threads on their way into a restart: the signal that is still to be sent, 0 when it was.
+    /// The programs' own.
     pub const ARM: &str = "ARM";
+    /// `Array<u32>`, one entry: how many callers hold a CPU because they cannot be restarted. The programs' own.
+    pub const HOLDERS: &str = "HOLDERS";
     /// `Array<u64>`, one entry: when the last [`super::EVENT_WANT_BLOCK`] was sent. The programs' own.
     pub const LAST_WANT: &str = "LAST_WANT";
     /// `RingBuf` of [`super::Event`].
@@ -54,7 +56,7 @@ pub mod programs {
     pub const SENDMSG6: &str = "rsip_sendmsg6";
     /// cgroup/sock_release.
     pub const SOCK_RELEASE: &str = "rsip_release";
-    /// fexit on the bind system call: sends the park signals.
+    /// fexit on the helper `bpf_set_retval`: sends the park signals.
     pub const PARK_FEXIT: &str = "rsip_park_exit";
     /// raw tracepoint `bpf_trace_printk`: sends the park signals.
     pub const PARK_TRACEPOINT: &str = "rsip_park_tp";
@@ -66,14 +68,12 @@ pub mod programs {
 
 /// [`Config::wait`]: wait inside the hook only.
 pub const WAIT_POLL: u32 = 0;
-/// [`Config::wait`]: poll shortly, then restart the system call; the raw tracepoint program sends the signals. Where it is not
-/// attached the hook finds out, and polls instead.
+/// [`Config::wait`]: poll shortly, then restart the system call; the raw tracepoint program sends the signals.
+///
+/// In both ways of parking the sender runs while the hook calls it, and says what it has done: where it is not attached, or
+/// fails, the hook finds out before it answers, and waits by itself.
 pub const WAIT_PARK_TRACEPOINT: u32 = 1;
 /// [`Config::wait`]: poll shortly, then restart the system call; the fexit program sends the signals.
-///
-/// The hook cannot know whether that program is attached: without it, bind() fails with errno 513. So it is attached before
-/// the hooks, and detached after them. The kernel keeps that order when it closes the descriptors of a killed process
-/// (last opened, first closed).
 pub const WAIT_PARK_FEXIT: u32 = 2;
 
 /// [`Config::flags`]: after the deadline let the bind through instead of refusing it.
@@ -107,7 +107,7 @@ pub struct Config {
     pub agent_tgid: u32,
     /// Offset of the system call number in `struct pt_regs` (120 on x86_64).
     pub syscall_nr_offset: u32,
-    /// Number of the bind system call (49 on x86_64): only it is ever restarted.
+    /// Number of the bind system call (49 on x86_64): only it, and its 32-bit forms, is ever restarted.
     pub bind_nr: u32,
     /// Outer source of the tunnel: the host's private address, network byte order.
     pub tunnel_local: u32,
@@ -127,6 +127,10 @@ pub struct Config {
     pub remote_address: u32,
     /// The only port of that peer, host byte order; 0: any.
     pub remote_port: u32,
+    /// So many callers at once that cannot be restarted may hold a CPU as long as they wait: one less than there are CPUs.
+    pub holders_max: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// How much of `struct sock` the programs can look at.
@@ -236,16 +240,20 @@ pub enum Counter {
     TunnelBadRemote = 13,
     /// ARP request for the leased address dropped (RFC 3102 section 3.1: it must not be answered).
     ArpSilenced = 14,
+    /// bind() ended because its program was told to end.
+    BindAbandoned = 15,
+    /// A caller that cannot be restarted waited inside the hook.
+    Held = 16,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 15;
+pub const COUNTERS: u32 = 17;
 
-const _: () = assert!(size_of::<Config>() == 80);
+const _: () = assert!(size_of::<Config>() == 88);
 const _: () = assert!(size_of::<Port>() == 16);
 const _: () = assert!(size_of::<Pending>() == 16);
 const _: () = assert!(size_of::<Event>() == 64);
-const _: () = assert!(Counter::ArpSilenced as u32 + 1 == COUNTERS);
+const _: () = assert!(Counter::Held as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {

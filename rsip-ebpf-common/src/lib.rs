@@ -7,6 +7,7 @@
 
 pub mod gateway;
 pub mod host;
+pub mod layout;
 
 /// Changes with every change of a map's layout or meaning.
 pub const ABI_VERSION: u32 = 1;

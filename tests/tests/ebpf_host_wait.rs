@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use rsip_ebpf_common::host::{
     Config, Counter, EVENT_WANT_PORT, FLAG_TIMEOUT_ALLOW, WAIT_PARK_TRACEPOINT, WAIT_POLL,
 };
-use rsip_lab::bpf::host::{GRANTED, Host, denied, ip, parking_ways};
+use rsip_lab::bpf::host::{GRANTED, Host, denied, parking_ways};
 use socket2::{Domain, Socket, Type};
 
 const MS: u64 = 1_000_000;
@@ -264,22 +264,6 @@ fn signals_that_the_program_handles_do_not_disturb_the_waiting() {
         let result = bind(80);
         disturbing.join().unwrap();
         assert_eq!(outcome(&result), 0);
-    });
-}
-
-#[test]
-fn a_bind_of_the_kernel_itself_is_never_restarted_and_does_not_wait_long() {
-    each_parking(|host| {
-        let start = Instant::now();
-        // The device's UDP socket is bound by the kernel in ip's netlink call.
-        ip("link add vx0 type vxlan id 1 local 127.0.0.1 dev lo dstport 4789").unwrap();
-        ip("address add 203.0.113.1/32 dev lo").unwrap();
-        let up = Command::new("ip").args(["link", "set", "vx0", "up"]).output().unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-        let said = String::from_utf8_lossy(&up.stderr).into_owned();
-        assert!(!up.status.success() && said.contains("Address already in use"), "{said}");
-        assert_eq!(host.pending(), [4789]);
-        assert_eq!(host.counter(Counter::Parked).unwrap(), 0);
     });
 }
 

@@ -19,7 +19,7 @@ use crate::status::{
 /// Why nothing is hooked.
 const NO_HOOKS: &str = "--no-hooks";
 /// Counters by name, in the order of the programs.
-const COUNTERS: [(&str, Counted); 15] = [
+const COUNTERS: [(&str, Counted); 17] = [
     ("bind_granted", Counted::BindGranted),
     ("bind_denied", Counted::BindDenied),
     ("bind_timeout", Counted::BindTimeout),
@@ -35,6 +35,8 @@ const COUNTERS: [(&str, Counted); 15] = [
     ("remote_refused", Counted::RemoteRefused),
     ("tunnel_bad_remote", Counted::TunnelBadRemote),
     ("arp_silenced", Counted::ArpSilenced),
+    ("bind_abandoned", Counted::BindAbandoned),
+    ("held", Counted::Held),
 ];
 
 impl Agent {
@@ -44,6 +46,7 @@ impl Agent {
         let effects = &self.effects;
         let sockets = effects.sockets().unwrap_or_default();
         let way = effects.hooks.waiting_way();
+        let counted = |counter| effects.hooks.counter(counter).unwrap_or_default();
         Status {
             registration: self.registration(&view),
             leases: view.bindings.iter().map(|binding| self.lease(binding, &sockets)).collect(),
@@ -69,6 +72,10 @@ impl Agent {
                 why: way.map_or_else(|| NO_HOOKS.to_owned(), |chosen| chosen.why.clone()),
                 deadline_ms: u64::try_from(self.settings.bind_timeout.as_millis()).unwrap_or(u64::MAX),
                 ports: self.wants.asked().collect(),
+                restarts: counted(Counted::Parked),
+                failed: counted(Counted::ParkFailed),
+                held: counted(Counted::Held),
+                timeouts: counted(Counted::BindTimeout),
             },
             hooks: Hooks {
                 off: (!effects.hooks.are_on()).then(|| NO_HOOKS.to_owned()),

@@ -7,7 +7,7 @@ use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
 use super::finding::{Finding, Trouble};
-use crate::hooks::wait::BIND_FUNCTION;
+use crate::hooks::wait::HELPER;
 use crate::usage::diag::Snapshot;
 
 /// The oldest kernel that has all that the hooks need.
@@ -134,7 +134,7 @@ fn parking() -> Finding {
     );
     let word = |has: bool| if has { "yes" } else { "no" };
     let saw = format!(
-        "fexit on {BIND_FUNCTION}: {}, raw tracepoint with signals: {}, BTF: {}",
+        "fexit on {HELPER}: {}, raw tracepoint with signals: {}, BTF: {}",
         word(fexit),
         word(tracepoint),
         word(btf)

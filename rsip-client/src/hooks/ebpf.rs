@@ -10,12 +10,13 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramError};
 use rsip_ebpf_common::host::{self, Counter, Event, maps, programs};
+use rsip_ebpf_common::layout::Layout;
 use rsip_sys::netlink::{Link, Netlink, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 use tokio::io::unix::AsyncFd;
 
 use super::wait::{self, Chosen, Wish};
-use super::{HooksError, PortTable, links, v6only};
+use super::{HooksError, PortTable, layout::Places, links};
 
 /// Written by `cargo xtask build-ebpf`; empty where that was not run before this crate was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-host"));
@@ -64,10 +65,9 @@ pub struct EbpfHooks {
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
     events: AsyncFd<RingBuf<MapData>>,
-    // Fields are dropped in this order, and the hooks must go before who sends the signals for them: a bind that they want
-    // restarted would return to its program with ERESTARTNOINTR.
     links: Vec<(&'static str, FdLink)>,
     waiting: Option<Chosen>,
+    v6only: (u32, u32),
     known_local: BTreeSet<Prefix>,
 }
 
@@ -97,6 +97,9 @@ impl EbpfHooks {
         for name in [programs::TUNNEL_OUT, programs::TUNNEL_IN] {
             tc::load_program(&mut ebpf, name)?;
         }
+        let places = Places::of_this_kernel();
+        let mut layout: Array<MapData, Layout> = tc::take_map(&mut ebpf, rsip_ebpf_common::layout::MAP)?;
+        layout.set(0, places.layout, 0).map_err(map_error(rsip_ebpf_common::layout::MAP))?;
         let waiting = wish.map(|wish| wait::choose(&mut ebpf, wish)).transpose()?;
         let ring: RingBuf<MapData> = tc::take_map(&mut ebpf, maps::EVENTS)?;
         // SAFETY: the ring owns its map's descriptor, keeps it open until it is dropped, and always gives the same one.
@@ -111,6 +114,7 @@ impl EbpfHooks {
             events,
             ebpf,
             waiting,
+            v6only: places.v6only,
             links: Vec::new(),
             known_local: BTreeSet::new(),
         })
@@ -123,7 +127,7 @@ impl EbpfHooks {
 
     /// What of the configuration does not change: the namespace, the machine, the agent, the way of waiting.
     pub fn base_config(&self, netns_cookie: u64) -> host::Config {
-        let (v6only_offset, v6only_mask) = v6only::locate().unwrap_or_default();
+        let (v6only_offset, v6only_mask) = self.v6only;
         host::Config {
             netns_cookie,
             wait: self.waiting.as_ref().map_or(host::WAIT_POLL, |waiting| waiting.way.code()),
@@ -132,6 +136,7 @@ impl EbpfHooks {
             bind_nr: u32::try_from(libc::SYS_bind).unwrap_or(u32::MAX),
             v6only_offset,
             v6only_mask,
+            holders_max: processors().saturating_sub(1),
             ..host::Config::default()
         }
     }
@@ -295,6 +300,13 @@ impl PortTable for EbpfHooks {
 
 /// Offset of the system call's number in `struct pt_regs`: `orig_ax` on x86_64, `syscallno` on arm64.
 const SYSCALL_NR_OFFSET: u32 = if cfg!(target_arch = "aarch64") { 280 } else { 120 };
+
+/// How many CPUs there are to run programs on, whichever of them the agent itself may use.
+fn processors() -> u32 {
+    // SAFETY: takes no pointer.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    u32::try_from(online).unwrap_or(1)
+}
 
 fn load_program(ebpf: &mut Ebpf, name: &str, kind: Kind) -> Result<(), EbpfError> {
     match kind {

@@ -4,9 +4,10 @@
 //! the agent do without (`--no-hooks`).
 
 pub mod any;
+mod btf;
 pub mod ebpf;
+pub mod layout;
 mod links;
-mod v6only;
 pub mod wait;
 
 use rsip_ebpf_common::host;
@@ -26,7 +27,7 @@ pub enum HooksError {
         /// Why.
         source: Box<aya::maps::MapError>,
     },
-    /// `--wait=park`, and there is no way to park.
+    /// `--wait=park…`, and there is no such way to park.
     #[error("this kernel cannot restart a waiting bind(): {0}")]
     CannotPark(String),
     /// The event ring cannot be waited for.

@@ -2,7 +2,7 @@
 //!
 //! | way | needs | preferred because |
 //! |---|---|---|
-//! | park (fexit) | a BTF trampoline on the bind system call | nothing but waiting binds runs it |
+//! | park (fexit) | a BTF trampoline on the helper by which hooks set their answer | little else runs it |
 //! | park (raw tracepoint) | raw tracepoint programs with the tracing helpers | runs where trampolines do not load |
 //! | poll | `bpf_loop` (Linux 5.17) | needs nothing else, but holds its CPU while it waits |
 
@@ -24,8 +24,24 @@ pub enum Wish {
     Auto,
     /// Restart the system call, by either means.
     Park,
+    /// Restart the system call by a fexit program, or fail.
+    ParkFexit,
+    /// Restart the system call by a raw tracepoint program, or fail.
+    ParkTracepoint,
     /// Wait inside the hook.
     Poll,
+}
+
+impl Wish {
+    const fn allows(self, way: Way) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Park => !matches!(way, Way::Poll),
+            Self::ParkFexit => matches!(way, Way::ParkFexit),
+            Self::ParkTracepoint => matches!(way, Way::ParkTracepoint),
+            Self::Poll => matches!(way, Way::Poll),
+        }
+    }
 }
 
 /// A way of waiting.
@@ -78,52 +94,49 @@ enum SenderLink {
     Tracepoint(RawTracePointLink),
 }
 
-/// Names of the bind system call's entry function, by architecture.
-pub(crate) const BIND_FUNCTION: &str =
-    if cfg!(target_arch = "aarch64") { "__arm64_sys_bind" } else { "__x64_sys_bind" };
+/// The helper that the fexit program follows: hooks call it where they want signals sent.
+pub(crate) const HELPER: &str = "bpf_set_retval";
 
-/// Tries the ways in their order.
+/// Tries the ways in their order, as far as the wish allows them.
 ///
 /// # Errors
 ///
 /// The wish cannot be met.
 pub fn choose(ebpf: &mut Ebpf, wish: Wish) -> Result<Chosen, HooksError> {
-    if wish == Wish::Poll {
-        return Ok(Chosen { way: Way::Poll, why: "asked for".to_owned(), link: None });
+    let mut why = Vec::new();
+    let ways: [(Way, fn(&mut Ebpf) -> Result<SenderLink, String>); 2] = [
+        (Way::ParkFexit, |ebpf| fexit(ebpf).map(SenderLink::Fexit)),
+        (Way::ParkTracepoint, |ebpf| tracepoint(ebpf).map(SenderLink::Tracepoint)),
+    ];
+    for (way, attach) in ways {
+        if !wish.allows(way) {
+            continue;
+        }
+        match attach(ebpf) {
+            Ok(link) => return Ok(Chosen { way, why: reason(wish, &why), link: Some(link) }),
+            Err(reason) => why.push(reason),
+        }
     }
-    let no_fexit = match fexit(ebpf) {
-        Ok(link) => {
-            return Ok(Chosen {
-                way: Way::ParkFexit,
-                why: String::new(),
-                link: Some(SenderLink::Fexit(link)),
-            });
-        }
-        Err(why) => why,
-    };
-    let no_tracepoint = match tracepoint(ebpf) {
-        Ok(link) => {
-            return Ok(Chosen {
-                way: Way::ParkTracepoint,
-                why: no_fexit,
-                link: Some(SenderLink::Tracepoint(link)),
-            });
-        }
-        Err(why) => why,
-    };
-    let why = format!("{no_fexit}; {no_tracepoint}");
+    if wish.allows(Way::Poll) {
+        return Ok(Chosen { way: Way::Poll, why: reason(wish, &why), link: None });
+    }
+    Err(HooksError::CannotPark(why.join("; ")))
+}
+
+/// Why not a better way: it was not wanted, or it does not work here.
+fn reason(wish: Wish, failed: &[String]) -> String {
     match wish {
-        Wish::Auto => Ok(Chosen { way: Way::Poll, why, link: None }),
-        Wish::Park | Wish::Poll => Err(HooksError::CannotPark(why)),
+        Wish::Auto | Wish::Park => failed.join("; "),
+        Wish::ParkFexit | Wish::ParkTracepoint | Wish::Poll => "asked for".to_owned(),
     }
 }
 
 fn fexit(ebpf: &mut Ebpf) -> Result<FExitLink, String> {
-    let failed = |what: &str, why: &dyn fmt::Display| format!("no fexit on {BIND_FUNCTION}: {what}: {why}");
+    let failed = |what: &str, why: &dyn fmt::Display| format!("no fexit on {HELPER}: {what}: {why}");
     let btf = Btf::from_sys_fs().map_err(|e| failed("no BTF", &e))?;
     let program: &mut FExit =
         tc::program(ebpf, programs::PARK_FEXIT).map_err(|e| failed("no program", &e))?;
-    program.load(BIND_FUNCTION, &btf).map_err(|e| failed("cannot load", &short(&e)))?;
+    program.load(HELPER, &btf).map_err(|e| failed("cannot load", &short(&e)))?;
     let id = program.attach().map_err(|e| failed("cannot attach", &short(&e)))?;
     program.take_link(id).map_err(|e| failed("cannot hold", &short(&e)))
 }

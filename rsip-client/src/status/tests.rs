@@ -54,6 +54,10 @@ fn example() -> Status {
             why: "asked for".to_owned(),
             deadline_ms: 2500,
             ports: vec![],
+            restarts: 0,
+            failed: 0,
+            held: 3,
+            timeouts: 1,
         },
         hooks: Hooks {
             off: None,
@@ -94,6 +98,7 @@ RULES (policy ACCEPT)
 I6010-6010
 
 waiting    poll up to 2.5 s; asked for
+           restarted 0, failed 0, held 3, timed out 1
 hooks      1 of 2 attached to /sys/fs/cgroup
            NOT attached: rsip_bind6
 tunnel     down

@@ -19,14 +19,15 @@ use rsip_ebpf_common::host::{
 
 use crate::{
     atomic, event,
-    maps::{PENDING, PORTS, count},
+    kernel::read,
+    maps::{HOLDERS, PENDING, PORTS, count},
     park, scope,
+    task::{SIGKILL, Task, bit},
 };
 
 /// A pending entry that is older than its deadline by this much was lost by the agent.
 const STALE_NS: u64 = 1_000_000_000;
-/// How long callers wait that cannot be restarted (io_uring, compatibility calls, the kernel's own sockets): they hold a
-/// CPU meanwhile.
+/// How long callers wait that cannot be restarted (io_uring, the first process) while as many of them hold a CPU as may.
 const UNPARKED_POLL_NS: u64 = 50_000_000;
 /// `bpf_loop` makes 8,388,608 rounds at most, which takes a fraction of a second: loops in a loop reach every deadline.
 const POLL_ROUNDS: u32 = 1 << 20;
@@ -99,14 +100,15 @@ fn bind6(ctx: &SockAddrContext) -> Answer {
 #[inline(always)]
 fn asked_port(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
     // SAFETY: the context is valid as long as the program runs.
-    let (port, kind, protocol) = unsafe {
+    let (port, kind, protocol, sock) = unsafe {
         let addr = ctx.sock_addr;
-        (u32::from(u16::from_be((*addr).user_port as u16)), (*addr).type_, (*addr).protocol)
+        let port = u32::from(u16::from_be((*addr).user_port as u16));
+        (port, (*addr).type_, (*addr).protocol, (*addr).__bindgen_anon_1.sk)
     };
     if port == 0 {
         return None;
     }
-    let config = scope::governed(ctx.as_ptr(), kind, protocol)?;
+    let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
     Some((config, port))
 }
 
@@ -155,32 +157,52 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Wait for the verdict, for the caller's whole patience or until the call is restarted.
+/// Wait for the verdict, to the end or until the call is restarted.
 #[inline(always)]
 fn wait(ctx: &SockAddrContext, config: &Config, port: u32) -> Answer {
     let start = now();
     let deadline = pending_until(ctx, config, port, start);
     if start < deadline {
+        let task = Task::current();
+        let look = Look { port, watch: Watch::over(task) };
         let parks = config.wait != WAIT_POLL && park::in_bind_call(config);
-        let patience = match (config.wait, parks) {
-            (WAIT_POLL, _) => config.deadline_ns,
-            (_, true) => config.poll_ns,
-            (_, false) => UNPARKED_POLL_NS,
-        };
-        if let Some(answer) = answer(poll(port, deadline.min(start.saturating_add(patience)))) {
-            return answer;
-        }
-        if parks && now() < deadline {
-            if park::prepare(config) {
-                return Answer::Restart;
-            }
-            if let Some(answer) = answer(poll(port, deadline)) {
+        if parks {
+            let waited = config.deadline_ns.saturating_sub(deadline - start);
+            let turn = park::turn(config, task, waited);
+            if let Some(answer) = look.until(deadline.min(start.saturating_add(turn))) {
                 return answer;
             }
+            if now() < deadline && park::prepare(config, task) {
+                return Answer::Restart;
+            }
+        }
+        // A sender that fails is gone, or busy with a thread that another one interrupted: then the kernel preempts itself, and
+        // looking to the end is no harm.
+        if let Some(answer) = hold(config, look, deadline, parks || config.wait == WAIT_POLL) {
+            return answer;
         }
     }
     count(Counter::BindTimeout);
     if config.flags & FLAG_TIMEOUT_ALLOW != 0 { Answer::Pass } else { Answer::Refuse(EADDRINUSE) }
+}
+
+/// Look for the verdict inside the hook, to the end. That may hold a CPU, and unless `whatever`, one has to be left for whoever
+/// answers.
+#[inline(always)]
+fn hold(config: &Config, look: Look, deadline: u64, whatever: bool) -> Option<Answer> {
+    count(Counter::Held);
+    let holders = HOLDERS.get_ptr_mut(0)?;
+    // SAFETY: an array entry; programs change it by atomic operations only. Whoever adds takes away again.
+    let others = unsafe { atomic::fetch_add(holders, 1) };
+    let until = if whatever || others < config.holders_max {
+        deadline
+    } else {
+        deadline.min(now().saturating_add(UNPARKED_POLL_NS))
+    };
+    let answer = look.until(until);
+    // SAFETY: as above.
+    unsafe { atomic::fetch_sub(holders, 1) };
+    answer
 }
 
 /// When the waiting for `port` ends; the agent has been told that somebody waits.
@@ -237,36 +259,81 @@ fn ask(ctx: &SockAddrContext, port: u32) {
     }
 }
 
+/// Signals after which nobody wants to know the verdict any more.
+#[derive(Clone, Copy)]
+struct Watch {
+    /// Where the thread's and its process's pending signals are; 0: unknown.
+    own: u64,
+    process: u64,
+    /// Those that tell the program to end, and that it handles.
+    ending: u64,
+}
+
+impl Watch {
+    #[inline(always)]
+    fn over(task: Option<Task>) -> Self {
+        match task {
+            Some(task) => {
+                Self { own: task.own_signals(), process: task.process_signals(), ending: task.ending() }
+            }
+            None => Self { own: 0, process: 0, ending: 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn is_over(self) -> bool {
+        // SIGKILL, and what else ends a program for certain, is with each thread.
+        let (own, process): (u64, u64) = (read(self.own), read(self.process));
+        own & bit(SIGKILL) | (own | process) & self.ending != 0
+    }
+}
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+struct Look {
+    port: u32,
+    watch: Watch,
+}
+
 /// State of a polling loop.
 #[repr(C)]
 struct Poll {
     until: u64,
-    port: u32,
+    look: Look,
     /// 1: the verdict is there or the time is over. An integer, because the verifier wants to see that a callback answers
     /// 0 or 1.
     over: u32,
 }
 
-/// Look at the verdict again and again until it is there or the time is over.
-#[inline(always)]
-fn poll(port: u32, until: u64) -> Verdict {
-    let mut state = Poll { until, port, over: 0 };
-    // SAFETY: the callback takes a `Poll` and does not keep it.
-    unsafe { bpf_loop(POLL_TURNS, poll_turn as *mut c_void, (&raw mut state).cast(), 0) };
-    now_verdict(port)
+impl Look {
+    /// Look for the verdict again and again until it is there or the time is over.
+    #[inline(always)]
+    fn until(self, until: u64) -> Option<Answer> {
+        let mut state = Poll { until, look: self, over: 0 };
+        // SAFETY: the callback takes a `Poll` and does not keep it.
+        unsafe { bpf_loop(POLL_TURNS, poll_turn as *mut c_void, (&raw mut state).cast(), 0) };
+        let found = answer(now_verdict(self.port));
+        if found.is_none() && self.watch.is_over() {
+            count(Counter::BindAbandoned);
+            return Some(Answer::Refuse(EADDRINUSE));
+        }
+        found
+    }
 }
 
 unsafe extern "C" fn poll_turn(_turn: u32, state: *mut c_void) -> i64 {
-    // SAFETY: as in `poll`.
+    // SAFETY: as in `Look::until`.
     unsafe { bpf_loop(POLL_ROUNDS, poll_round as *mut c_void, state, 0) };
-    // SAFETY: `poll` passes a `Poll`.
+    // SAFETY: `Look::until` passes a `Poll`.
     i64::from(unsafe { (*state.cast::<Poll>()).over } != 0)
 }
 
 unsafe extern "C" fn poll_round(_round: u32, state: *mut c_void) -> i64 {
-    // SAFETY: `poll` passes a `Poll`.
+    // SAFETY: `Look::until` passes a `Poll`.
     let state = unsafe { &mut *state.cast::<Poll>() };
-    let over = now() >= state.until || now_verdict(state.port) != Verdict::Unknown;
+    let over = now() >= state.until
+        || now_verdict(state.look.port) != Verdict::Unknown
+        || state.look.watch.is_over();
     state.over = u32::from(over);
     i64::from(over)
 }

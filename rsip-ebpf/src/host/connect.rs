@@ -75,8 +75,9 @@ fn towards6(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 fn undecided(ctx: &SockAddrContext) -> Option<&'static Config> {
     // SAFETY: the context is valid as long as the program runs.
-    let (kind, protocol) = unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).protocol) };
-    let config = scope::governed(ctx.as_ptr(), kind, protocol)?;
+    let (kind, protocol, sock) =
+        unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).protocol, (*ctx.sock_addr).__bindgen_anon_1.sk) };
+    let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
     (config.flags & FLAG_EPHEMERAL == 0 || config.remote_address != 0).then_some(config)
 }
 

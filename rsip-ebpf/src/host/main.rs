@@ -7,11 +7,13 @@ mod atomic;
 mod bind;
 mod connect;
 mod event;
+mod kernel;
 mod maps;
 mod park;
 mod peer;
 mod release;
 mod scope;
+mod task;
 #[path = "../tc.rs"]
 mod tc;
 mod tunnel;

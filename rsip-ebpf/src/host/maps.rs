@@ -5,7 +5,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
-use rsip_ebpf_common::host::{self, Config, Counter, Pending, Port};
+use rsip_ebpf_common::{
+    host::{self, Config, Counter, Pending, Port},
+    layout::Layout,
+};
 
 const EVERY_PORT: u32 = 65_536;
 const SOCKETS_MAX: u32 = 1 << 20;
@@ -15,6 +18,10 @@ const EVENTS_BYTES: u32 = 256 * 1024;
 
 #[map]
 pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static LAYOUT: Array<Layout> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static HOLDERS: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static PORTS: Array<Port> = Array::with_max_entries(EVERY_PORT, 0);
 #[map]
@@ -48,4 +55,10 @@ pub(crate) fn count(counter: Counter) {
 #[inline(always)]
 pub(crate) fn config() -> Option<&'static Config> {
     CONFIG.get(0)
+}
+
+/// Where this kernel keeps what the programs look at.
+#[inline(always)]
+pub(crate) fn layout() -> Option<&'static Layout> {
+    LAYOUT.get(0)
 }

@@ -3,7 +3,11 @@
 //! cgroup programs may not sleep. A hook that answers `-ERESTARTNOINTR` while a signal is pending makes the kernel run the
 //! system call again instead of returning to the program. The signal is a SIGSTOP that a SIGCONT cancels before it is
 //! taken: the program sees neither, can be killed at any time, and shares its CPU. cgroup programs may not send signals; a
-//! fexit program on the system call does it, or a raw tracepoint program that the hook calls by printing a trace line.
+//! sender does it, which the hook calls and which says what it has done, so that `-ERESTARTNOINTR` is never answered in vain: a
+//! fexit program on a helper that the hook uses, or a raw tracepoint program that runs when the hook prints a trace line.
+//!
+//! SIGCONT cancels every stop of the process, not only ours. So it is not sent while somebody else stops the program, or traces
+//! it: what is pending then makes the kernel restart the call as well.
 
 use core::ffi::c_void;
 
@@ -11,8 +15,8 @@ use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{
-            bpf_get_current_task_btf, bpf_loop, bpf_probe_read_kernel, bpf_send_signal_thread,
-            bpf_task_pt_regs, bpf_trace_vprintk,
+            bpf_get_current_task_btf, bpf_loop, bpf_send_signal_thread, bpf_set_retval, bpf_task_pt_regs,
+            bpf_trace_vprintk,
         },
     },
     macros::{fexit, raw_tracepoint},
@@ -22,75 +26,181 @@ use rsip_ebpf_common::host::{Config, Counter, EVENT_CONTINUE, WAIT_PARK_FEXIT};
 
 use crate::{
     event,
+    kernel::read,
     maps::{ARM, count},
+    task::{SIGCONT, SIGSTOP, Task, bit},
 };
 
 /// The kernel's code for "run the system call again, whatever the signal's handler says". Never seen by programs as long as
 /// a signal is pending.
 pub(crate) const ERESTARTNOINTR: i32 = 513;
 
-const SIGCONT: u32 = 18;
-const SIGSTOP: u32 = 19;
 const EBUSY: i64 = 16;
-/// [`ARM`]: nothing left to send, or (fexit) both to be sent.
+/// [`ARM`]: nothing left to send.
 const SENT: u32 = 0;
 /// The previous signal is still on its way from an interrupt: that takes well below a microsecond, each try some tens of
 /// nanoseconds.
 const TRIES_IN_TRACEPOINT: u32 = 1000;
-/// Kernels that print with interrupts disabled (before 6.3) deliver the signal only after the trace line.
-const TRACE_LINES: u32 = 16;
+/// How often the sender is called for a signal. Kernels that print trace lines with interrupts disabled (before 6.3) deliver the
+/// signal only after the line.
+const CALLS: u32 = 32;
 /// Offsets in `struct pt_regs` are below.
 const REGISTERS: u64 = 512;
+/// A program of the x32 kind: the bit in the number of its system calls.
+const X32: u32 = 1 << 30;
+/// `rbx` in `struct pt_regs` of x86_64, and what it says when a 32-bit program's socketcall is a bind.
+const FIRST_ARGUMENT: u64 = 40;
+const SOCKETCALL_BIND: u32 = 2;
+/// The kernel takes no signals for the first process from programs.
+const INIT: u64 = 1;
 
-/// Whether the calling thread is in the bind system call itself: not in io_uring, a compatibility call or the kernel's own
-/// work, none of which restarts.
+/// Longest time for which a waiting program holds its CPU before it lets others run.
+const TURN_MAX_NS: u64 = 1_000_000;
+/// The same for programs that notice each restart: they handle SIGCONT, or are traced.
+const RARE_TURN_NS: u64 = 10_000_000;
+const RARE_TURN_MAX_NS: u64 = 100_000_000;
+
+/// Whether the calling thread is in the bind system call itself: not in io_uring, nor in the kernel's own work, none of which
+/// restarts.
 #[inline(always)]
 pub(crate) fn in_bind_call(config: &Config) -> bool {
     // SAFETY: the helpers take no pointer but the current task's, which is valid.
     let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
-    let address = registers + (u64::from(config.syscall_nr_offset) & (REGISTERS - 1));
     // Half of the register where registers are long: no number needs more, and not every machine has more.
-    let mut number = 0u32;
-    // SAFETY: the helper checks the source; the destination is as long as said.
-    let read = unsafe { bpf_probe_read_kernel((&raw mut number).cast(), 4, address as *const c_void) };
-    read == 0 && number == config.bind_nr
+    let number: u32 = read(registers + (u64::from(config.syscall_nr_offset) & (REGISTERS - 1)));
+    match Task::current() {
+        Some(task) if task.is_in_compat_call() => {
+            let (bind, socketcall) = task.compat_numbers();
+            number == bind
+                || (number == socketcall && read::<u32>(registers + FIRST_ARGUMENT) == SOCKETCALL_BIND)
+        }
+        _ => number & !X32 == config.bind_nr,
+    }
+}
+
+/// How long to look for the verdict before the next restart, after so much of the waiting. Most answers come at once; who waits
+/// for long need not be restarted ten thousand times a second.
+#[inline(always)]
+pub(crate) fn turn(config: &Config, task: Option<Task>, waited_ns: u64) -> u64 {
+    if task.is_some_and(|task| task.is_traced() || task.handles(SIGCONT)) {
+        return (waited_ns / 4).clamp(RARE_TURN_NS, RARE_TURN_MAX_NS);
+    }
+    (waited_ns / 16).min(TURN_MAX_NS).max(config.poll_ns)
 }
 
 /// Prepare the calling thread's restart. `true`: the hook must answer `-ERESTARTNOINTR`. `false`: it must not.
 #[inline(always)]
-pub(crate) fn prepare(config: &Config) -> bool {
+pub(crate) fn prepare(config: &Config, task: Option<Task>) -> bool {
     let thread = bpf_get_current_pid_tgid();
-    let ready = if config.wait == WAIT_PARK_FEXIT {
-        ARM.insert(thread, SENT, 0).is_ok()
-    } else {
-        let stopped = signal_by_tracepoint(thread, SIGSTOP);
-        if stopped && !signal_by_tracepoint(thread, SIGCONT) {
-            count(Counter::ParkFailed);
-            ask_to_continue();
-        }
-        forget(thread);
-        stopped
-    };
+    if thread >> 32 == INIT {
+        return false;
+    }
+    let sender = Sender { way: config.wait, thread };
+    let ready = sender.restart(task);
+    forget(thread);
     count(if ready { Counter::Parked } else { Counter::ParkFailed });
     ready
 }
 
-/// Have [`rsip_park_tp`] send a signal to the calling thread.
-#[inline(always)]
-fn signal_by_tracepoint(thread: u64, signal: u32) -> bool {
-    if ARM.insert(thread, signal, 0).is_err() {
-        return false;
-    }
-    let line = *b"rsip\0\0\0\0";
-    for _ in 0..TRACE_LINES {
-        // SAFETY: the format is a NUL-terminated string of the length said, without arguments.
-        unsafe { bpf_trace_vprintk(line.as_ptr().cast(), 5, core::ptr::null(), 0) };
-        // SAFETY: the entry is the calling thread's own.
-        if unsafe { ARM.get(thread) } == Some(&SENT) {
+/// Sends signals to the calling thread.
+#[derive(Clone, Copy)]
+struct Sender {
+    way: u32,
+    thread: u64,
+}
+
+impl Sender {
+    /// See to it that the kernel looks at the thread's signals before the program runs on.
+    #[inline(always)]
+    fn restart(self, task: Option<Task>) -> bool {
+        let Some(task) = task else {
+            return self.send_surely(SIGSTOP) && self.go_on();
+        };
+        let traced = task.is_traced();
+        let stops = task.stops(0);
+        let stopped = task.will_stop(stops);
+        let before = task.coming();
+        let idle = if traced || stopped || stops != 0 { task.idle_signal() } else { 0 };
+        let first = if idle == 0 { SIGSTOP } else { idle };
+        if !self.send_surely(first) {
+            return false;
+        }
+        if idle == 0 {
+            if !task.has(SIGSTOP) {
+                return false;
+            }
+            // If somebody else stops the program, or a tracer begins with it, ours is his.
+            return task.will_stop(task.stops(bit(SIGSTOP))) || (!traced && task.is_traced()) || self.go_on();
+        }
+        // Every signal for a traced thread becomes pending and is shown to the tracer: one without effect will do. And what was
+        // pending before a signal of ours was sent is pending for good: signals are sent under a lock.
+        if task.has(idle) || task.coming().is_there_since(before) {
             return true;
         }
+        // Another thread may be about to take it. If it stops all of them, it is no matter who does.
+        stopped && self.send_surely(SIGSTOP)
     }
-    false
+
+    /// Cancel the stop.
+    #[inline(always)]
+    fn go_on(self) -> bool {
+        if !self.send(SIGCONT, 1) {
+            count(Counter::ParkFailed);
+            ask_to_continue();
+        }
+        true
+    }
+
+    /// Send a signal that does not count twice, and be sure that it has arrived.
+    #[inline(always)]
+    fn send_surely(self, signal: u32) -> bool {
+        // The tracepoint program sends from an interrupt, one signal after the other.
+        self.send(signal, if self.way == WAIT_PARK_FEXIT { 1 } else { 2 })
+    }
+
+    /// Have the sender's program send a signal so many times. The last one may be on its way still.
+    #[inline(always)]
+    fn send(self, signal: u32, times: u32) -> bool {
+        if ARM.insert(self.thread, signal, 0).is_err() {
+            return false;
+        }
+        let mut state = Sending { sender: self, signal, left: times };
+        // SAFETY: the callback takes a `Sending` and does not keep it.
+        unsafe { bpf_loop(CALLS, call_sender as *mut c_void, (&raw mut state).cast(), 0) };
+        state.left == 0
+    }
+}
+
+#[repr(C)]
+struct Sending {
+    sender: Sender,
+    signal: u32,
+    left: u32,
+}
+
+/// Call the sender's program once; `state` is a [`Sending`].
+unsafe extern "C" fn call_sender(_round: u32, state: *mut c_void) -> i64 {
+    // SAFETY: `Sender::send` passes a `Sending`.
+    let state = unsafe { &mut *state.cast::<Sending>() };
+    if state.sender.way == WAIT_PARK_FEXIT {
+        // `rsip_park_exit`. Nothing was answered so far, and that stays so.
+        // SAFETY: takes no pointer.
+        unsafe { bpf_set_retval(0) };
+    } else {
+        // `rsip_park_tp`.
+        let line = *b"rsip\0\0\0\0";
+        // SAFETY: the format is a NUL-terminated string of the length said, without arguments.
+        unsafe { bpf_trace_vprintk(line.as_ptr().cast(), 5, core::ptr::null(), 0) };
+    }
+    // SAFETY: the entry is the calling thread's own.
+    if unsafe { ARM.get(state.sender.thread) } != Some(&SENT) {
+        return 0;
+    }
+    state.left = state.left.saturating_sub(1);
+    if state.left > 0 && ARM.insert(state.sender.thread, state.signal, 0).is_ok() {
+        return 0;
+    }
+    1
 }
 
 /// The thread was stopped and cannot be continued from here: somebody else must do it.
@@ -123,6 +233,17 @@ struct Try {
 /// Runs in the thread that printed a trace line, whoever that is; sends what is armed for it.
 #[raw_tracepoint(tracepoint = "bpf_trace_printk")]
 pub(crate) fn rsip_park_tp(_ctx: RawTracePointContext) -> i32 {
+    send_armed()
+}
+
+/// Runs when a hook has called `bpf_set_retval`, whoever's that is; sends what is armed for the thread.
+#[fexit(function = "bpf_set_retval")]
+pub(crate) fn rsip_park_exit(_ctx: FExitContext) -> i32 {
+    send_armed()
+}
+
+#[inline(always)]
+fn send_armed() -> i32 {
     let Some(armed) = ARM.get_ptr_mut(bpf_get_current_pid_tgid()) else {
         return 0;
     };
@@ -137,37 +258,6 @@ pub(crate) fn rsip_park_tp(_ctx: RawTracePointContext) -> i32 {
     if state.answer == 0 {
         // SAFETY: as above.
         unsafe { *armed = SENT };
-    }
-    0
-}
-
-/// Runs when the bind system call returns (`__x64_sys_bind` and its like, which the agent names when it loads the program).
-#[fexit]
-pub(crate) fn rsip_park_exit(ctx: FExitContext) -> i32 {
-    let thread = bpf_get_current_pid_tgid();
-    // SAFETY: the entry is the calling thread's own.
-    if unsafe { ARM.get(thread) }.is_none() {
-        return 0;
-    }
-    forget(thread);
-    // The system call has one argument (its registers); its result follows.
-    let result: i64 = ctx.arg(1);
-    if result as i32 != -ERESTARTNOINTR {
-        // Another program on the hook had the last word.
-        return 0;
-    }
-    // SAFETY: takes no pointer.
-    let stopped = unsafe { bpf_send_signal_thread(SIGSTOP) };
-    if stopped != 0 {
-        count(Counter::ParkFailed);
-    }
-    // Also when the stop failed: any pending signal makes the kernel restart the call.
-    // SAFETY: takes no pointer.
-    if unsafe { bpf_send_signal_thread(SIGCONT) } != 0 {
-        count(Counter::ParkFailed);
-        if stopped == 0 {
-            ask_to_continue();
-        }
     }
     0
 }

@@ -55,7 +55,8 @@ pub(crate) fn rsip_release(ctx: SockContext) -> i32 {
 fn governed(ctx: &SockContext) -> Option<&'static Config> {
     // SAFETY: the context is valid as long as the program runs.
     let (kind, protocol) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol) };
-    scope::governed(ctx.as_ptr(), kind, protocol)
+    // The context of these programs is the socket.
+    scope::governed(ctx.as_ptr(), ctx.as_ptr(), kind, protocol)
 }
 
 #[inline(always)]

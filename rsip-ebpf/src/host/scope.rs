@@ -13,7 +13,7 @@ use aya_ebpf::{
 use rsip_ebpf::ipv4;
 use rsip_ebpf_common::host::{Config, FLAG_ENABLED, SOCK_PREFIX};
 
-use crate::maps;
+use crate::{kernel, maps};
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
@@ -21,9 +21,15 @@ const SOCK_DGRAM: u32 = 2;
 const MAPPED: [u32; 3] = [0, 0, 0xffff_u32.to_be()];
 
 /// The agent's settings, if a socket of this kind that the calling thread uses is ours to decide about: hooks enabled, TCP or
-/// UDP, the agent's network namespace, not the agent itself. `ctx` is the program's context.
+/// UDP, the agent's network namespace, neither the agent itself nor the kernel. `ctx` is the program's context, `sock` the
+/// socket as it names it.
 #[inline(always)]
-pub(crate) fn governed(ctx: *mut c_void, kind: u32, protocol: u32) -> Option<&'static Config> {
+pub(crate) fn governed(
+    ctx: *mut c_void,
+    sock: *const c_void,
+    kind: u32,
+    protocol: u32,
+) -> Option<&'static Config> {
     let config = maps::config()?;
     if config.flags & FLAG_ENABLED == 0 {
         return None;
@@ -37,6 +43,9 @@ pub(crate) fn governed(ctx: *mut c_void, kind: u32, protocol: u32) -> Option<&'s
         return None;
     }
     if (bpf_get_current_pid_tgid() >> 32) as u32 == config.agent_tgid {
+        return None;
+    }
+    if kernel::is_own(config, sock, protocol) {
         return None;
     }
     Some(config)

@@ -20,6 +20,9 @@ use rsip_ebpf_common::host::{
     Pending, Port, SOCK_PREFIX, WAIT_PARK_FEXIT, WAIT_PARK_TRACEPOINT, maps, programs,
 };
 
+use rsip_client::hooks::layout::Places;
+use rsip_ebpf_common::layout::{self, Layout};
+
 use super::cgroup::TestCgroup;
 use super::{BpfError, Result};
 
@@ -91,6 +94,8 @@ impl Host {
         };
         let mut config: Array<_, Config> = super::map(&mut ebpf, maps::CONFIG)?;
         config.set(0, settings, 0)?;
+        let mut layout: Array<_, Layout> = super::map(&mut ebpf, layout::MAP)?;
+        layout.set(0, Places::of_this_kernel().layout, 0)?;
         match settings.wait {
             WAIT_PARK_TRACEPOINT => {
                 let program: &mut RawTracePoint = super::program(&mut ebpf, programs::PARK_TRACEPOINT)?;
@@ -295,7 +300,7 @@ pub fn parking_ways() -> Result<Vec<u32>> {
 fn load_fexit(ebpf: &mut Ebpf) -> Result<&mut FExit> {
     let program: &mut FExit = super::program(ebpf, programs::PARK_FEXIT)?;
     let btf = Btf::from_sys_fs().map_err(aya::programs::ProgramError::Btf);
-    btf.and_then(|btf| program.load("__x64_sys_bind", &btf)).map_err(failed(programs::PARK_FEXIT))?;
+    btf.and_then(|btf| program.load("bpf_set_retval", &btf)).map_err(failed(programs::PARK_FEXIT))?;
     Ok(program)
 }
 

@@ -1,26 +1,42 @@
-//! Where the kernel keeps "this socket takes IPv6 only", so that the hook can tell `[::]:80` for IPv6 alone, which needs
-//! no lease, from the dual-stack one, which does.
+//! Where the running kernel keeps the members of its structures, read from its type information.
 //!
-//! Read from the running kernel's type information: `struct sock` begins with `struct sock_common`, whose bit field
-//! `skc_ipv6only` it is. aya does not give the members of a type, and full readers of the format build an index of all
-//! hundred thousand types first; this one walks over them once.
-
-use rsip_ebpf_common::host::SOCK_PREFIX;
+//! aya does not give the members of a type, and full readers of the format build an index of all hundred thousand types
+//! first; this one walks over them once.
 
 const PATH: &str = "/sys/kernel/btf/vmlinux";
-const STRUCT: &[u8] = b"sock_common";
-const MEMBER: &[u8] = b"skc_ipv6only";
 
-/// Byte offset in `struct sock`, and the bit in that byte. `None`: this kernel does not tell.
-pub(super) fn locate() -> Option<(u32, u32)> {
-    let bit = member_bit(&std::fs::read(PATH).ok()?, STRUCT, MEMBER)?;
-    let byte = bit / 8;
-    // Bit fields are counted from the low end on little-endian machines, which are all that the programs are built for.
-    (byte < SOCK_PREFIX).then_some((byte, 1 << (bit % 8)))
+/// Something that the kernel's type information tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The position in bits of a member of a structure: structure, member.
+    Member(&'static str, &'static str),
+    /// The size in bytes of a structure.
+    Size(&'static str),
 }
 
-/// The position in bits of a member of a structure (Documentation/bpf/btf.rst).
-fn member_bit(btf: &[u8], structure: &[u8], member: &[u8]) -> Option<u32> {
+impl Wanted {
+    const fn structure(self) -> &'static str {
+        match self {
+            Self::Member(structure, _) | Self::Size(structure) => structure,
+        }
+    }
+}
+
+/// The running kernel's type information. `None`: it has none.
+pub(super) fn of_this_kernel() -> Option<Vec<u8>> {
+    std::fs::read(PATH).ok()
+}
+
+/// What is wanted, in the same order; `None` for what is not there.
+pub(super) fn look_up(btf: &[u8], wanted: &[Wanted]) -> Vec<Option<u32>> {
+    let mut found = vec![None; wanted.len()];
+    // Garbage tells nothing: what was found before it stays.
+    walk(btf, wanted, &mut found).unwrap_or_default();
+    found
+}
+
+/// Walks over all types (Documentation/bpf/btf.rst). `None`: the information ends too early.
+fn walk(btf: &[u8], wanted: &[Wanted], found: &mut [Option<u32>]) -> Option<()> {
     const MAGIC: u16 = 0xeb9f;
     let magic = btf.get(..2)?.try_into().map(u16::from_le_bytes).ok()?;
     if magic != MAGIC {
@@ -35,30 +51,39 @@ fn member_bit(btf: &[u8], structure: &[u8], member: &[u8]) -> Option<u32> {
     };
     let mut types = section(field(2)?, field(3)?)?;
     let names = section(field(4)?, field(5)?)?;
-    let is_named = |offset: u32, name: &[u8]| {
+    let is_named = |offset: u32, name: &str| {
         let rest = usize::try_from(offset).ok().and_then(|offset| names.get(offset..));
-        rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.first() == Some(&0))
+        rest.and_then(|rest| rest.strip_prefix(name.as_bytes())).is_some_and(|rest| rest.first() == Some(&0))
     };
     // struct btf_type: name_off, info (vlen in bits 0 to 15, kind in 24 to 28, kind_flag in 31), size or type; then what
     // the kind adds.
-    while let (Some(name), Some(info)) = (word(types, 0), word(types, 1)) {
+    while let (Some(name), Some(info), Some(size)) = (word(types, 0), word(types, 1), word(types, 2)) {
         let (kind, count) = (info >> 24 & 0x1f, usize::try_from(info & 0xffff).ok()?);
         let body = types.get(12..)?;
-        let length = 12 * count;
-        if kind == KIND_STRUCT && is_named(name, structure) {
+        if kind == KIND_STRUCT {
             // struct btf_member: name_off, type, offset; with kind_flag the offset's upper 8 bits are the field's width.
+            let members = body.get(..12 * count)?;
             let mask = if info >> 31 == 1 { 0x00ff_ffff } else { u32::MAX };
-            let found = body
-                .get(..length)?
-                .chunks_exact(12)
-                .find_map(|entry| is_named(word(entry, 0)?, member).then(|| word(entry, 2)).flatten());
-            if let Some(offset) = found {
-                return Some(offset & mask);
+            let place = |member: &str| {
+                let entries = members.chunks_exact(12);
+                let offset = |entry| is_named(word(entry, 0)?, member).then(|| word(entry, 2)).flatten();
+                entries.filter_map(offset).next().map(|offset| offset & mask)
+            };
+            for (wish, slot) in wanted.iter().zip(found.iter_mut()) {
+                if slot.is_none() && is_named(name, wish.structure()) {
+                    *slot = match wish {
+                        Wanted::Member(_, member) => place(member),
+                        Wanted::Size(_) => Some(size),
+                    };
+                }
+            }
+            if found.iter().all(Option::is_some) {
+                break;
             }
         }
         types = body.get(extra(kind, count)?..)?;
     }
-    None
+    Some(())
 }
 
 const KIND_STRUCT: u32 = 4;
@@ -128,18 +153,17 @@ mod tests {
         btf
     }
 
-    #[test]
-    fn finds_the_bit_in_this_kernel() {
-        let (offset, mask) = locate().expect("this kernel has type information");
-        assert!(offset < SOCK_PREFIX && mask.is_power_of_two() && mask < 256);
-    }
+    const WANTED: [Wanted; 5] = [
+        Wanted::Member("sock_common", "skc_ipv6only"),
+        Wanted::Member("sock_commo", "skc_ipv6only"),
+        Wanted::Member("sock_common", "other"),
+        Wanted::Member("sock_common", "skc_ipv6"),
+        Wanted::Size("sock_common"),
+    ];
 
     #[test]
     fn reads_the_format() {
-        assert_eq!(member_bit(&example(), STRUCT, MEMBER), Some(157));
-        assert_eq!(member_bit(&example(), b"sock_commo", MEMBER), None);
-        assert_eq!(member_bit(&example(), STRUCT, b"other"), Some(0));
-        assert_eq!(member_bit(&example(), STRUCT, b"skc_ipv6"), None);
+        assert_eq!(look_up(&example(), &WANTED), [Some(157), None, Some(0), None, Some(24)]);
     }
 
     proptest! {
@@ -154,8 +178,8 @@ mod tests {
                 btf[at] = value;
             }
             btf.truncate(cut);
-            let found = member_bit(&btf, STRUCT, MEMBER);
-            prop_assert!(found.is_none() || btf.len() > 24, "nothing is found without a header");
+            let found = look_up(&btf, &WANTED);
+            prop_assert!(found.iter().all(Option::is_none) || btf.len() > 24, "nothing is found without a header");
         }
     }
 }
