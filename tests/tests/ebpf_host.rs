@@ -354,8 +354,16 @@ fn connects_only_with_a_block_or_without_need_of_one() {
 
     host.change(|config| config.flags |= FLAG_EPHEMERAL).unwrap();
     assert_eq!(connect(Type::DGRAM, None, "198.51.100.1:53"), None, "a block is leased");
-    unbound.send_to(b"x", "198.51.100.1:53").unwrap();
-    assert_eq!(host.counter(Counter::ConnectRefused).unwrap(), 7);
+    let send = || unbound.send_to(b"x", "198.51.100.1:53").map_err(|error| error.raw_os_error());
+    assert_eq!(send(), Err(refused), "its port is not of it");
+    assert_eq!(host.counter(Counter::ConnectRefused).unwrap(), 8);
+    host.set(unbound.local_addr().unwrap().port(), GRANTED).unwrap();
+    assert_eq!(send(), Ok(1));
+    assert_eq!(
+        connect(Type::DGRAM, Some("0.0.0.0:0"), "198.51.100.1:53"),
+        refused,
+        "chosen out of nothing leased"
+    );
 }
 
 #[test]
@@ -427,6 +435,12 @@ fn a_lease_for_one_peer_reaches_nobody_else() {
         config.remote_address = u32::from_ne_bytes([198, 51, 100, 1]);
     })
     .unwrap();
+    for socket in [&unbound, &mapped] {
+        socket
+            .send_to(b"x", if socket.local_addr().unwrap().is_ipv4() { "127.0.0.1:9" } else { "[::1]:9" })
+            .unwrap();
+        host.set(socket.local_addr().unwrap().port(), GRANTED).unwrap();
+    }
     for port in [53, 443] {
         assert_eq!(connect(Type::DGRAM, None, &format!("198.51.100.1:{port}")), None);
         assert_eq!(connect(Type::DGRAM, None, &format!("[::ffff:198.51.100.1]:{port}")), None);

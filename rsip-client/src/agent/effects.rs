@@ -312,8 +312,13 @@ impl Effects {
     /// tell.
     pub fn sockets(&self) -> Option<BTreeMap<u16, usize>> {
         let Some(public) = self.book.public() else { return Some(BTreeMap::new()) };
+        self.socket_list().map(|sockets| sockets.uses(public))
+    }
+
+    /// Sockets that may use what is leased, as the kernel's tables say. `None`: the kernel does not tell.
+    pub fn socket_list(&self) -> Option<Snapshot> {
         match Snapshot::take() {
-            Ok(snapshot) => Some(snapshot.uses(public)),
+            Ok(snapshot) => Some(snapshot.through(self.tunnel.as_ref().map(|tunnel| tunnel.link().index))),
             Err(error) => {
                 tracing::warn!(%error, "cannot list sockets");
                 None

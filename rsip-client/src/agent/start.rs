@@ -124,7 +124,7 @@ pub(crate) async fn serve(
     let resumed = previous.is_some();
     let mut state = previous.unwrap_or_else(|| {
         let mut state = State::new(netns_cookie, gateway, transport.clone());
-        state.served_before = served.servers(Ipv4Addr::UNSPECIFIED).collect();
+        state.served_before = served.through(None).servers(Ipv4Addr::UNSPECIFIED).collect();
         state.served_before.sort_unstable();
         state.served_before.dedup();
         state

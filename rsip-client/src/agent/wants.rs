@@ -1,13 +1,13 @@
 //! Who waits for which port, and what becomes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use rsip_proto::host::{BindingKind, DenyReason, HostBinding};
 
 use super::{Agent, Stage, describe};
 use crate::hooks::PortTable as _;
-use crate::usage::diag::Snapshot;
 
 /// A port that a program serves without a lease is asked for again after this.
 const SEEK_INTERVAL: Duration = Duration::from_secs(30);
@@ -57,6 +57,12 @@ impl Agent {
         }
         if self.effects.book.ignores(port) {
             let outcome = self.effects.book.pass(&mut self.effects.hooks, port);
+            self.settle(port, outcome);
+            return;
+        }
+        if !held && !self.wants.sought.contains_key(&port) && self.is_served_from_before(port) {
+            tracing::info!(port, "refused: a program that was there before the agent serves it privately");
+            let outcome = self.effects.book.deny(&mut self.effects.hooks, port);
             self.settle(port, outcome);
             return;
         }
@@ -195,13 +201,23 @@ impl Agent {
 
     fn served_ports(&self) -> BTreeSet<u16> {
         let Some(public) = self.effects.book.public() else { return BTreeSet::new() };
-        match Snapshot::take() {
-            Ok(snapshot) => snapshot.servers(public).collect(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot list sockets");
-                BTreeSet::new()
-            }
+        self.effects.socket_list().map(|sockets| sockets.servers(public).collect()).unwrap_or_default()
+    }
+
+    /// Whether a program that was there before the agent still serves the port, without a lease: nobody may lay it open by
+    /// asking for the port, whatever the kernel would say to the bind.
+    fn is_served_from_before(&mut self, port: u16) -> bool {
+        if !self.effects.state.served_before.contains(&port) {
+            return false;
         }
+        let Some(sockets) = self.effects.socket_list() else { return false };
+        let public = self.effects.book.public().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let mut servers = sockets.servers_of(public, port);
+        let still = servers.any(|socket| !self.effects.hooks.counts(socket.cookie));
+        if !still {
+            self.effects.state.served_before.retain(|before| *before != port);
+        }
+        still
     }
 }
 

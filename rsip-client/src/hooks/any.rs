@@ -160,6 +160,11 @@ impl Hooks {
         self.ebpf().map_or(Ok(0), |ebpf| ebpf.counter(counter))
     }
 
+    /// See [`EbpfHooks::counts`].
+    pub fn counts(&self, cookie: u64) -> bool {
+        self.ebpf().is_some_and(|ebpf| ebpf.counts(cookie))
+    }
+
     /// The programs on the cgroup, as the kernel sees them; none where none are wanted.
     pub fn program_status(&self) -> Vec<ProgramStatus> {
         match self {

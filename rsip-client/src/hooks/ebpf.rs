@@ -62,6 +62,7 @@ pub struct EbpfHooks {
     ports: Array<MapData, host::Port>,
     pending: HashMap<MapData, u32, host::Pending>,
     uses: Array<MapData, u32>,
+    sockets: HashMap<MapData, u64, u32>,
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
     events: AsyncFd<RingBuf<MapData>>,
@@ -109,6 +110,7 @@ impl EbpfHooks {
             ports: tc::take_map(&mut ebpf, maps::PORTS)?,
             pending: tc::take_map(&mut ebpf, maps::PENDING)?,
             uses: tc::take_map(&mut ebpf, maps::USES)?,
+            sockets: tc::take_map(&mut ebpf, maps::SOCKETS)?,
             local: tc::take_map(&mut ebpf, maps::LOCAL)?,
             counters: tc::take_map(&mut ebpf, maps::COUNTERS)?,
             events,
@@ -251,6 +253,11 @@ impl EbpfHooks {
     pub fn counter(&self, counter: Counter) -> Result<u64, HooksError> {
         let values = self.counters.get(&(counter as u32), 0).map_err(map_error(maps::COUNTERS))?;
         Ok(values.iter().sum())
+    }
+
+    /// Whether the programs count the socket with this cookie: it was bound under their eyes.
+    pub fn counts(&self, cookie: u64) -> bool {
+        self.sockets.get(&cookie, 0).is_ok()
     }
 
     /// The programs on the cgroup, as the kernel sees them.

@@ -24,6 +24,10 @@ pub struct Socket {
     pub address: IpAddr,
     /// Its own port.
     pub port: u16,
+    /// The interface that it is tied to (SO_BINDTODEVICE); 0: none.
+    pub interface: u32,
+    /// What the kernel knows it by.
+    pub cookie: u64,
     /// It takes IPv6 only.
     pub v6_only: bool,
     /// It waits for peers: a listening TCP socket or an unconnected UDP socket.
@@ -73,6 +77,18 @@ impl Snapshot {
     /// Ports that any of them has.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.sockets.iter().map(|socket| socket.port)
+    }
+
+    /// Without sockets that are tied to an interface other than the tunnel: they use no lease, whatever their address.
+    #[must_use]
+    pub fn through(mut self, tunnel: Option<u32>) -> Self {
+        self.sockets.retain(|socket| socket.interface == 0 || Some(socket.interface) == tunnel);
+        self
+    }
+
+    /// Sockets of programs that serve `public` or all addresses on a port.
+    pub fn servers_of(&self, public: Ipv4Addr, port: u16) -> impl Iterator<Item = &Socket> + '_ {
+        self.sockets.iter().filter(move |s| s.port == port && s.is_server && s.serves(public))
     }
 
     /// Sockets that packets to `public` reach, per port.
@@ -137,6 +153,8 @@ fn read(response: &InetResponse, protocol: u8) -> Option<Socket> {
         tcp: protocol == IPPROTO_TCP,
         address,
         port: id.source_port,
+        interface: id.interface_id,
+        cookie: u64::from_ne_bytes(id.cookie),
         v6_only,
         is_server: response.header.state == server_state,
     })

@@ -76,7 +76,11 @@ fn bind4(ctx: &SockAddrContext) -> Answer {
         return Answer::Pass;
     };
     // SAFETY: the context is valid as long as the program runs.
-    let address = unsafe { (*ctx.sock_addr).user_ip4 };
+    let (family, address) = unsafe { ((*ctx.sock_addr).user_family, (*ctx.sock_addr).user_ip4) };
+    if !scope::is_ipv4(family) {
+        // What is read as the address is something else, and the kernel says EAFNOSUPPORT.
+        return Answer::Pass;
+    }
     decide(ctx, config, address, port)
 }
 
@@ -105,11 +109,14 @@ fn asked_port(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
         let port = u32::from(u16::from_be((*addr).user_port as u16));
         (port, (*addr).type_, (*addr).protocol, (*addr).__bindgen_anon_1.sk)
     };
-    if port == 0 {
+    if port == 0 || sock.is_null() {
         return None;
     }
     let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
-    Some((config, port))
+    // SAFETY: the kernel gives a valid socket, or null, which was excluded.
+    let (bound, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if as u32) };
+    // A socket that has a port gets no other one: the kernel says EINVAL.
+    (bound == 0 && !scope::is_tied_elsewhere(config, tied)).then_some((config, port))
 }
 
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! connect() and sends without connection: they take a port of the leased block by the kernel's own choice. As long as no
-//! block is leased there is nothing to choose from: refused, and the agent is told that somebody wants one. Where the lease
-//! is for one peer (remote flow policy), nobody else is reached with it.
+//! block is leased there is nothing to choose from: refused, and the agent is told that somebody wants one. A socket with a
+//! port that is not leased, as one that was bound before the agent came, is refused too: its packets would have a source that
+//! is not ours. Where the lease is for one peer (remote flow policy), nobody else is reached with it.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -12,7 +13,9 @@ use rsip_ebpf::{
     ipv4, peer,
     port::{EADDRNOTAVAIL, EHOSTUNREACH},
 };
-use rsip_ebpf_common::host::{Config, Counter, EVENT_WANT_BLOCK, FLAG_EPHEMERAL, PORT_GRANTED};
+use rsip_ebpf_common::host::{
+    Config, Counter, EVENT_WANT_BLOCK, FLAG_EPHEMERAL, FLAG_WHOLE, PORT_GRANTED, PORT_IGNORED,
+};
 
 use crate::{
     event,
@@ -70,15 +73,34 @@ fn towards6(ctx: &SockAddrContext) -> i32 {
     }
 }
 
-/// The settings, if the socket is ours to decide about and there is a reason to refuse anything: no block is leased, or what
-/// is leased is for one peer.
+/// The settings, if the socket is ours to decide about and there is a reason to refuse anything: no block is leased, what is
+/// leased is for one peer, or the socket's port is not leased.
 #[inline(always)]
 fn undecided(ctx: &SockAddrContext) -> Option<&'static Config> {
     // SAFETY: the context is valid as long as the program runs.
-    let (kind, protocol, sock) =
-        unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).protocol, (*ctx.sock_addr).__bindgen_anon_1.sk) };
+    let (kind, protocol, sock) = unsafe {
+        let addr = ctx.sock_addr;
+        ((*addr).type_, (*addr).protocol, (*addr).__bindgen_anon_1.sk)
+    };
+    if sock.is_null() {
+        return None;
+    }
     let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
-    (config.flags & FLAG_EPHEMERAL == 0 || config.remote_address != 0).then_some(config)
+    // SAFETY: the kernel gives a valid socket, or null, which was excluded.
+    let (port, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if as u32) };
+    if scope::is_tied_elsewhere(config, tied) {
+        return None;
+    }
+    (config.remote_address != 0 || !has_source(config, port)).then_some(config)
+}
+
+/// Whether a socket with this port (0: none yet) has a source that it may use.
+#[inline(always)]
+fn has_source(config: &Config, port: u32) -> bool {
+    match port {
+        0 => config.flags & FLAG_EPHEMERAL != 0,
+        port => config.flags & FLAG_WHOLE != 0 || is_usable(port),
+    }
 }
 
 #[inline(always)]
@@ -99,10 +121,12 @@ fn decide(ctx: &SockAddrContext, config: &Config, destination: u32) -> i32 {
     if !peer::may_send(config, from_leased, destination, port) {
         return refuse(Counter::RemoteRefused, EHOSTUNREACH);
     }
-    if !from_leased || config.flags & FLAG_EPHEMERAL != 0 || is_granted(source_port) {
+    if !from_leased || has_source(config, source_port) {
         return PASS;
     }
-    want_block(ctx);
+    if config.flags & FLAG_EPHEMERAL == 0 {
+        want_block(ctx);
+    }
     refuse(Counter::ConnectRefused, EADDRNOTAVAIL)
 }
 
@@ -114,10 +138,10 @@ fn refuse(counter: Counter, errno: i32) -> i32 {
     REFUSE
 }
 
-/// Whether the socket needs no port of the block, as its own is leased. An unbound socket has port 0, which nobody leases.
+/// Whether packets may leave with this port: it is leased, or the operator says that it is none of ours.
 #[inline(always)]
-fn is_granted(port: u32) -> bool {
-    PORTS.get(port).is_some_and(|entry| entry.state == PORT_GRANTED)
+fn is_usable(port: u32) -> bool {
+    PORTS.get(port).is_some_and(|entry| matches!(entry.state, PORT_GRANTED | PORT_IGNORED))
 }
 
 /// Tell the agent that somebody wants a block, unless it has just been told.

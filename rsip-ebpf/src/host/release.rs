@@ -61,7 +61,9 @@ fn governed(ctx: &SockContext) -> Option<&'static Config> {
 
 #[inline(always)]
 fn bound(ctx: &SockContext, config: &Config, address: u32) {
-    if !scope::is_public_side(config, address) {
+    if !scope::is_public_side(config, address)
+        || scope::is_tied_elsewhere(config, scope::tied_to(ctx.as_ptr()))
+    {
         return;
     }
     // SAFETY: the context is valid as long as the program runs.

@@ -15,6 +15,8 @@ use rsip_ebpf_common::host::{Config, FLAG_ENABLED, SOCK_PREFIX};
 
 use crate::{kernel, maps};
 
+const AF_UNSPEC: u32 = 0;
+const AF_INET: u32 = 2;
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
 /// First 12 octets of an IPv4-mapped IPv6 address, as words in network byte order.
@@ -56,6 +58,19 @@ pub(crate) fn governed(
 pub(crate) fn is_public_side(config: &Config, address: u32) -> bool {
     // Before anything is leased the second is the first.
     address == 0 || address == config.public_address
+}
+
+/// Whether a socket with this SO_BINDTODEVICE (0: none) hears and speaks through another interface than the tunnel: it uses no
+/// lease, whatever its address.
+#[inline(always)]
+pub(crate) fn is_tied_elsewhere(config: &Config, interface: u32) -> bool {
+    interface != 0 && interface != config.tunnel_ifindex
+}
+
+/// Whether an address with this family is one of IPv4. Zero addresses may come without a family (ip(7)).
+#[inline(always)]
+pub(crate) fn is_ipv4(family: u32) -> bool {
+    matches!(family, AF_UNSPEC | AF_INET)
 }
 
 /// Whether the address (network byte order) is reached without the gateway, whatever is leased: loopback, or in `LOCAL`.
@@ -113,11 +128,28 @@ pub(crate) fn is_v6only(config: &Config, sock: *const c_void) -> bool {
     if offset == 0 || offset >= SOCK_PREFIX {
         return false;
     }
-    // The whole beginning is read because the verifier forbids arithmetic on socket pointers.
+    let Some(prefix) = beginning(sock) else {
+        return false;
+    };
+    u32::from(prefix[(offset & (SOCK_PREFIX - 1)) as usize]) & config.v6only_mask != 0
+}
+
+/// The beginning of `struct sock`. All of it is read because the verifier forbids arithmetic on socket pointers.
+#[inline(always)]
+fn beginning(sock: *const c_void) -> Option<[u8; SOCK_PREFIX as usize]> {
     let mut prefix = [0u8; SOCK_PREFIX as usize];
     // SAFETY: the helper checks the source; the destination is as long as said.
-    if unsafe { bpf_probe_read_kernel(prefix.as_mut_ptr().cast(), SOCK_PREFIX, sock) } != 0 {
-        return false;
-    }
-    u32::from(prefix[(offset & (SOCK_PREFIX - 1)) as usize]) & config.v6only_mask != 0
+    let answer = unsafe { bpf_probe_read_kernel(prefix.as_mut_ptr().cast(), SOCK_PREFIX, sock) };
+    (answer == 0).then_some(prefix)
+}
+
+/// SO_BINDTODEVICE of a socket that a post-bind program is called with; those may not ask for it. 0: none.
+#[inline(always)]
+pub(crate) fn tied_to(sock: *const c_void) -> u32 {
+    /// `skc_bound_dev_if` of `struct sock_common`, which the first 24 octets have been the same of since Linux 3.
+    const AT: usize = 20;
+    let Some(prefix) = beginning(sock) else {
+        return 0;
+    };
+    u32::from_ne_bytes([prefix[AT], prefix[AT + 1], prefix[AT + 2], prefix[AT + 3]])
 }

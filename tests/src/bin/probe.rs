@@ -17,6 +17,9 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
+#[path = "probe/handing.rs"]
+mod handing;
+
 #[derive(Parser)]
 #[command(about = "A program with exactly the socket calls that a test wants")]
 struct Cli {
@@ -79,6 +82,25 @@ enum Verb {
         #[arg(long)]
         udp: bool,
     },
+    /// Hold the socket that is standard input until SIGTERM.
+    Keep,
+    /// Bind and listen, fork and end: the child holds the socket until SIGTERM.
+    Heir {
+        /// What to bind.
+        address: SocketAddr,
+    },
+    /// Bind and listen, send the socket over the unix socket that is standard input, and end.
+    Give {
+        /// What to bind.
+        address: SocketAddr,
+    },
+    /// Bind and listen as a service manager, and become `activated`.
+    Activate {
+        /// What to bind.
+        address: SocketAddr,
+    },
+    /// Hold the socket of `activate` until SIGTERM.
+    Activated,
     /// Send datagrams inside IP-in-IP, with an inner source of choice.
     Tunnel {
         /// The tunnel's other end.
@@ -160,6 +182,11 @@ fn run(verb: Verb) -> io::Result<bool> {
             Ok(true)
         }
         Verb::Churn { first, count, udp } => churn(first, count, udp),
+        Verb::Keep => handing::keep(),
+        Verb::Heir { address } => handing::heir(address),
+        Verb::Give { address } => handing::give(address),
+        Verb::Activate { address } => handing::activate(address),
+        Verb::Activated => handing::activated(),
         Verb::Tunnel { gateway, source, destination, count } => tunnel(gateway, source, destination, count),
         Verb::Garbage { peer, count, seed } => garbage(peer, count, seed),
     }

@@ -1,0 +1,114 @@
+//! Who knows what of a port: the gateway, watched all the time, and the kernel's own list of sockets.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rsip_lab::lab::netns::Inside;
+use rsip_lab::lab::topology::PUBLIC;
+use rsip_lab::lab::{Host, Lab, binaries, exec, gateway};
+
+/// Between two looks at the gateway.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Watches which ports the gateway leases to host-a.
+pub(crate) struct Eye {
+    seen: Arc<Mutex<BTreeMap<u16, Instant>>>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Eye {
+    pub(crate) fn open(lab: &Lab) -> Result<Self, Box<dyn std::error::Error>> {
+        let seen = Arc::new(Mutex::new(BTreeMap::new()));
+        let over = Arc::new(AtomicBool::new(false));
+        let program = binaries::under_test("rsipdctl")?;
+        let (gateway, memory, end): (Inside, _, _) =
+            ((*lab.gateway).clone(), Arc::clone(&seen), Arc::clone(&over));
+        let thread = thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let before = Instant::now();
+                let mut command = gateway.command(&program);
+                let said =
+                    exec::run(command.args(["dump", "--json"]), exec::SHORT).and_then(exec::Output::success);
+                // A gateway that does not answer has shown nothing.
+                if let Some(state) =
+                    said.ok().and_then(|text| serde_json::from_str::<gateway::State>(&text).ok())
+                {
+                    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    memory.extend(state.listening(Host::A).into_iter().map(|port| (port, before)));
+                }
+                thread::sleep(PAUSE);
+            }
+        });
+        Ok(Self { seen, over, thread: Some(thread) })
+    }
+
+    /// When the gateway was asked last and still leased this port.
+    pub(crate) fn last_leased(&self, port: u16) -> Option<Instant> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&port).copied()
+    }
+}
+
+impl Drop for Eye {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            eprintln!("who watched the gateway panicked");
+        }
+    }
+}
+
+/// How many sockets the kernel lists on a port for all addresses or the leased one, TIME_WAIT included. TCP sockets that
+/// neither listen nor are connected are in no list of this kind.
+pub(crate) fn listed(port: u16) -> std::io::Result<usize> {
+    let mut count = 0;
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{table}"))?;
+        count +=
+            text.lines().skip(1).filter_map(local).filter(|(ip, p)| *p == port && is_public(*ip)).count();
+    }
+    Ok(count)
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_unspecified() || ip == IpAddr::V4(PUBLIC)
+}
+
+/// The second column: the address as words in the machine's own byte order, colon, the port.
+fn local(line: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = line.split_whitespace().nth(1)?.split_once(':')?;
+    let words = address.as_bytes().chunks(8).map(|word| {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    });
+    let octets: Vec<u8> = words.collect::<Option<Vec<_>>>()?.concat();
+    let ip = match octets.len() {
+        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?)),
+        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?)),
+    };
+    Some((ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+/// What the agent's hooks count, cookie to port: their own map, found by the agent's descriptors.
+pub(crate) fn counted(
+    agent: nix::unistd::Pid,
+) -> Result<BTreeMap<u64, u32>, Box<dyn std::error::Error + Send + Sync>> {
+    use aya::maps::{HashMap, Map, MapData, MapInfo};
+    for entry in fs::read_dir(format!("/proc/{agent}/fdinfo"))? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let id = text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok());
+        let Some(id) = id else { continue };
+        if MapInfo::from_id(id)?.name_as_str() != Some(rsip_ebpf_common::host::maps::SOCKETS) {
+            continue;
+        }
+        let map = HashMap::try_from(Map::HashMap(MapData::from_id(id)?))?;
+        return Ok(map.iter().collect::<Result<_, _>>()?);
+    }
+    Err("the agent has no map of counted sockets".into())
+}

@@ -1,0 +1,75 @@
+//! Every way to open a socket: its result, its lease at the gateway, its count, and its end.
+//!
+//! Each way is a [`Way`]: a name and the steps of one program. All of them run one after the other in one lab, on one host;
+//! what takes time (lingering, TIME_WAIT) is promised by a way and looked at in the end, for all ways together.
+//!
+//! `RSIP_WAIT` is given to `rsip-client up --wait`. With `RSIP_TABLE_DIR`, a line for each way is added to
+//! `socket_ways.tsv` there: way, kernel, how bind() waits, outcome.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod binds;
+mod held;
+mod look;
+mod outbound;
+mod shared;
+mod stage;
+mod table;
+mod unusual;
+
+use rsip_lab::lab::system::{Options, System};
+use rsip_lab::lab::topology::{HOST_IF, INTERNET};
+use rsip_lab::lab::{Host, agent, probe};
+
+use self::look::Eye;
+use self::stage::{Stage, Way};
+
+/// Arguments for `rsip-client up`: the way of waiting that the environment asks for, and more.
+fn arguments(more: &[&str]) -> Vec<String> {
+    let wait = std::env::var("RSIP_WAIT").ok();
+    let wait = wait.iter().flat_map(|way| ["--wait".to_owned(), way.clone()]);
+    wait.chain(more.iter().map(|word| (*word).to_owned())).collect()
+}
+
+/// Runs the ways on host-a; `before` are done before the agent starts.
+fn run(options: Options, ways: &[&[Way]]) {
+    let mut system = System::new(options).unwrap();
+    let host = system.lab.host(Host::A).clone();
+    stage::add_addresses(&host).unwrap();
+    system.start_gateway().unwrap();
+    let tcp = probe::serve(&system.lab, &system.lab.internet, &["0.0.0.0:9000"]).unwrap();
+    let udp = probe::serve(&system.lab, &system.lab.internet, &["--udp", "0.0.0.0:9000"]).unwrap();
+    let early = host.enter(held::Early::bind).unwrap().unwrap();
+    system.start_agent(Host::A).unwrap();
+
+    let mode = agent::status(&system.lab, Host::A).unwrap().waiting.way;
+    let failures = {
+        let eye = Eye::open(&system.lab).unwrap();
+        let mut table = table::Table::new(&mode);
+        let mut stage = Stage::new(&system, &eye, early);
+        host.enter(|| {
+            for way in ways.iter().copied().flatten() {
+                let outcome = stage.play(way);
+                table.add(way.name, outcome);
+            }
+            stage.finish(&mut table);
+        })
+        .unwrap();
+        table.finish()
+    };
+    assert!(failures.is_empty(), "{mode}:\n{}", failures.join("\n"));
+    stage::expect_no_counts(&mut system).unwrap();
+    drop((tcp, udp));
+    stage::remove_addresses(&host).unwrap();
+    system.finish().unwrap();
+}
+
+#[test]
+fn every_way_to_open_a_socket_has_its_lease_its_count_and_its_end() {
+    let options = Options { agent: arguments(&[]), ..Options::default() };
+    run(options, &[held::WAYS, binds::WAYS, shared::WAYS, outbound::WAYS, unusual::WAYS]);
+}
+
+/// Where the servers on the internet are.
+const SERVER: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(INTERNET, 9000);
+/// The host's interface to the private network.
+const PRIVATE_IF: &str = HOST_IF;
