@@ -28,6 +28,11 @@ pub mod maps {
     pub const FRAGMENTS_IN: &str = "FRAGMENTS_IN";
     /// `LruHashMap<FragmentKey, Fragment>`: datagrams of hosts of which the first fragment was let out. The programs' own.
     pub const FRAGMENTS_OUT: &str = "FRAGMENTS_OUT";
+    /// `LruHashMap<u32 private address, Path>`: hosts to which a path is narrower than the internal interface. The programs'
+    /// own.
+    pub const PATHS: &str = "PATHS";
+    /// `PerCpuArray<Budget>`, one entry: ICMP errors of the running second. The programs' own.
+    pub const ERRORS: &str = "ERRORS";
     /// `RingBuf` of [`super::Misuse`]: hosts that sent what they may not (RFC 3103, section 10.4).
     pub const MISUSES: &str = "MISUSES";
     /// `LruHashMap<Misuse, u64 CLOCK_MONOTONIC nanoseconds>`: when a host was last reported. The programs' own.
@@ -184,6 +189,18 @@ pub struct Fragment {
     pub pad: u32,
 }
 
+/// What fits on the way to a host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// It is forgotten then, CLOCK_MONOTONIC nanoseconds.
+    pub until_ns: u64,
+    /// Largest packet, outer header included.
+    pub mtu: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
 /// An echo request of a host on its way.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -220,7 +237,7 @@ pub enum Counter {
     Unsupported = 7,
     /// Dropped: the kernel would not encapsulate or redirect.
     Failed = 8,
-    /// Dropped: too big for the tunnel.
+    /// Dropped: too big for the tunnel or for the external interface, and not to be fragmented.
     TooBig = 9,
     /// Dropped: from outside with a source address that no host outside can have (one of ours, loopback, multicast).
     Martian = 10,
@@ -228,10 +245,14 @@ pub enum Counter {
     BadRemote = 11,
     /// Dropped: of a host in a tunnel of another type than IP-in-IP.
     BadTunnel = 12,
+    /// Of those that were too big: answered with "fragmentation needed".
+    TooBigTold = 13,
+    /// Datagrams that were split in two because they were too big; both parts count again.
+    Split = 14,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 13;
+pub const COUNTERS: u32 = 15;
 
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<EchoKey>() == 12);
@@ -241,7 +262,8 @@ const _: () = assert!(size_of::<Misuse>() == 8);
 const _: () = assert!(size_of::<Budget>() == 16);
 const _: () = assert!(size_of::<FragmentKey>() == 12);
 const _: () = assert!(size_of::<Fragment>() == 16);
-const _: () = assert!(Counter::BadTunnel as u32 + 1 == COUNTERS);
+const _: () = assert!(size_of::<Path>() == 16);
+const _: () = assert!(Counter::Split as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {
@@ -261,4 +283,6 @@ mod user {
     unsafe impl aya::Pod for super::FragmentKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Fragment {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Path {}
 }

@@ -129,8 +129,8 @@ pub struct Config {
     pub remote_port: u32,
     /// So many callers at once that cannot be restarted may hold a CPU as long as they wait: one less than there are CPUs.
     pub holders_max: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Largest packet that is sent to the gateway, outer header included; 0: nobody wants to hear of a smaller one.
+    pub path_mtu: u32,
 }
 
 /// How much of `struct sock` the programs can look at.
@@ -177,6 +177,13 @@ pub const EVENT_RELEASED: u32 = 2;
 pub const EVENT_WANT_BLOCK: u32 = 3;
 /// [`Event::kind`]: a stopped thread could not be continued: send it SIGCONT.
 pub const EVENT_CONTINUE: u32 = 4;
+/// [`Event::kind`]: a router between host and gateway says that a packet of the tunnel did not fit: [`Event::port`] is what
+/// fits, outer header included. Told as long as it is less than [`Config::path_mtu`].
+pub const EVENT_PATH_MTU: u32 = 5;
+/// No path that a router tells of is smaller (Linux's `net.ipv4.route.min_pmtu`): who would make it smaller wants to do harm.
+pub const LEAST_PATH_MTU: u32 = 552;
+/// What a router that does not say what fits is taken to mean (RFC 1191, section 5).
+pub const UNSAID_PATH_MTU: u32 = 576;
 
 /// What the programs tell the agent.
 #[repr(C)]

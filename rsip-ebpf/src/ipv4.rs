@@ -17,6 +17,8 @@ pub const PROTOCOL_GRE: u8 = 47;
 const TUNNEL_TTL: u8 = 64;
 /// Version 4, five words of header.
 const VERSION_IHL: u8 = 0x45;
+/// TOS octet with precedence 6.
+const INTERNETWORK_CONTROL: u8 = 0xc0;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -163,6 +165,79 @@ impl Header {
         u16::from_be(self.fragment) & FRAGMENT_OFFSET != 0
     }
 
+    /// Not "don't fragment".
+    #[inline(always)]
+    #[must_use]
+    pub fn may_be_fragmented(&self) -> bool {
+        u16::from_be(self.fragment) & DONT_FRAGMENT == 0
+    }
+
+    /// The header of the first `part` octets (a multiple of eight) of the payload, where more follow. For headers without
+    /// options.
+    #[inline(always)]
+    #[must_use]
+    pub fn first_part(&self, part: u32) -> Self {
+        let fragment = u16::from_be(self.fragment) | MORE_FRAGMENTS;
+        Self { fragment: fragment.to_be(), ..*self }.with_length(HEADER_LENGTH + part)
+    }
+
+    /// The header of what is left after that: `left` octets.
+    #[inline(always)]
+    #[must_use]
+    pub fn rest_after(&self, part: u32, left: u32) -> Self {
+        let fragment = u16::from_be(self.fragment).wrapping_add((part / 8) as u16);
+        Self { fragment: fragment.to_be(), ..*self }.with_length(HEADER_LENGTH + left)
+    }
+
+    /// The same header before another payload. For headers without options.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_length(&self, total_length: u32) -> Self {
+        let mut header = Self { total_length: (total_length as u16).to_be(), checksum: 0, ..*self };
+        header.checksum = header.compute_checksum();
+        header
+    }
+
+    /// The header of an ICMP message of `total_length` octets to who sent the datagram with this header, from where that was to
+    /// go (RFC 1812, section 4.3.2.5: precedence 6 for errors).
+    #[inline(always)]
+    #[must_use]
+    pub fn answering(about: &Self, total_length: u32) -> Self {
+        Self {
+            version_ihl: VERSION_IHL,
+            tos: INTERNETWORK_CONTROL,
+            total_length: 0,
+            identification: 0,
+            fragment: DONT_FRAGMENT.to_be(),
+            ttl: TUNNEL_TTL,
+            protocol: PROTOCOL_ICMP,
+            checksum: 0,
+            source: about.destination,
+            destination: about.source,
+        }
+        .with_length(total_length)
+    }
+
+    /// Sum over the pseudo-header of TCP and UDP (RFC 793, section 3.1) for this many octets of payload, as in the packet; not
+    /// complemented.
+    #[inline(always)]
+    #[must_use]
+    pub fn pseudo_sum(&self, length: u32) -> u16 {
+        let words = [
+            self.source as u16,
+            (self.source >> 16) as u16,
+            self.destination as u16,
+            (self.destination >> 16) as u16,
+            u16::from(self.protocol).to_be(),
+            (length as u16).to_be(),
+        ];
+        let mut sum = 0u32;
+        for word in words {
+            sum += u32::from(word);
+        }
+        fold(sum)
+    }
+
     /// Count the hop (RFC 791, section 3.2) and correct the checksum. The caller has made sure that the time to live is not 0.
     #[inline(always)]
     pub fn decrement_ttl(&mut self) {
@@ -222,11 +297,20 @@ pub fn update_checksum(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
+/// A sum of 16-bit words in 16 bits.
 #[inline(always)]
-fn fold(sum: u32) -> u16 {
+#[must_use]
+pub fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
+}
+
+/// Whether the protocol is that of a tunnel between gateway and host.
+#[inline(always)]
+#[must_use]
+pub fn is_tunnel(protocol: u8) -> bool {
+    protocol == PROTOCOL_IPIP || protocol == PROTOCOL_GRE
 }
 
 /// Whether an address in network byte order is of 127.0.0.0/8.

@@ -3,6 +3,7 @@
 //! [`Effects::sync`] makes the host what the book says. It looks at what is there, so that it may be called at any time. What
 //! it changes is in `state.json` before it is changed.
 
+mod narrow;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use rsip_sys::cgroup::Cgroup;
 use rsip_sys::netlink::{Netlink, Prefix};
 use rsip_sys::rundir::RunDirError;
 
+use self::narrow::Narrow;
 use self::sync::Synced;
 use super::failure::EffectError;
 use crate::book::Book;
@@ -60,6 +62,8 @@ pub struct Effects {
     answer: Vec<(Ipv4Addr, u8)>,
     /// What of it is believed.
     direct: Direct,
+    /// What a router on the way to the gateway said fits, and until when that holds.
+    narrow: Option<Narrow>,
     /// What [`Effects::sync`] made of the host last.
     synced: Option<Synced>,
 }
@@ -132,6 +136,7 @@ impl Effects {
             remote: parts.remote,
             answer: Vec::new(),
             direct: Direct::default(),
+            narrow: None,
             synced: None,
         }
     }
@@ -288,6 +293,7 @@ impl Effects {
         self.store()?;
         if let Some(tunnel) = &mut self.tunnel {
             tunnel.move_to(&self.netlink, &mut self.hooks, &found).await?;
+            self.narrow = None;
         }
         self.path = found;
         self.write_config()

@@ -37,7 +37,9 @@ use self::failure::failure;
 
 use std::time::{Duration, Instant};
 
-use rsip_ebpf_common::host::{EVENT_CONTINUE, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, Event};
+use rsip_ebpf_common::host::{
+    EVENT_CONTINUE, EVENT_PATH_MTU, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, Event,
+};
 use rsip_proto::host::{BindingKind, Host, HostTransport, Method};
 use rsip_proto::lease::Remote;
 use rsip_sys::control::{Call, Reply};
@@ -147,6 +149,8 @@ pub struct Agent {
     abandoned: bool,
     complaints: Complaints,
     headroom: Headroom,
+    /// What a router says fits; not yet done.
+    path_mtu: Option<u32>,
     done: bool,
 }
 
@@ -233,6 +237,7 @@ impl Agent {
                 tracing::warn!(error = %describe(&error), "cannot follow the change of the network");
             }
         }
+        self.follow_path_mtu(now).await;
         if self.usage.poll_timeout().is_some_and(|at| at <= now) {
             self.look_at_usage(now);
         }
@@ -240,6 +245,17 @@ impl Agent {
             self.tick = now + TICK;
             self.look_for_the_untold(now);
             self.look_for_headroom(now);
+        }
+    }
+
+    async fn follow_path_mtu(&mut self, now: Instant) {
+        let outcome = match self.path_mtu.take() {
+            Some(mtu) => self.effects.narrow(mtu, now).await,
+            None if self.tick <= now => self.effects.widen(now).await,
+            None => Ok(()),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(error = %describe(&error), "cannot change the tunnel's MTU");
         }
     }
 
@@ -289,6 +305,7 @@ impl Agent {
                 }
             }
             EVENT_CONTINUE => continue_process(event.tgid),
+            EVENT_PATH_MTU => self.path_mtu = Some(event.port),
             other => tracing::error!(kind = other, "an event of an unknown kind"),
         }
     }

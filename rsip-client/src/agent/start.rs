@@ -187,6 +187,7 @@ pub(crate) async fn serve(
         unreachable_told: false,
         complaints: Complaints::default(),
         headroom: Headroom::default(),
+        path_mtu: None,
         abandoned: false,
         done: false,
     };

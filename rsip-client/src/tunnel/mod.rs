@@ -63,6 +63,8 @@ pub struct Options {
 pub struct Tunnel {
     device: Device,
     options: Options,
+    /// What a router said fits, outer header included.
+    path_mtu: Option<u32>,
     outward: Option<Attachment>,
     inward: Option<Attachment>,
     endpoints: BTreeSet<Ipv4Addr>,
@@ -84,7 +86,7 @@ impl Tunnel {
         endpoint: Ipv4Addr,
         options: Options,
     ) -> Result<Self, TunnelError> {
-        let device = Device::create(netlink, inner_mtu(path, options.mtu)).await?;
+        let device = Device::create(netlink, inner_mtu(path.interface.mtu, options.mtu)).await?;
         let outward = hooks.attach_outward(netlink, &device.link, options.forced).await?;
         let inward = match hooks.attach_inward(netlink, &path.interface, options.forced).await {
             Ok(inward) => inward,
@@ -98,6 +100,7 @@ impl Tunnel {
         Ok(Self {
             device,
             options,
+            path_mtu: None,
             outward,
             inward,
             endpoints: [endpoint].into(),
@@ -155,8 +158,9 @@ impl Tunnel {
         hooks: &mut Hooks,
         path: &Path,
     ) -> Result<(), TunnelError> {
-        netlink.set_up(self.device.link.index, Some(inner_mtu(path, self.options.mtu))).await?;
-        self.device.link = netlink.link_by_index(self.device.link.index).await?;
+        // Another way may be as wide as its first step.
+        self.path_mtu = None;
+        self.set_mtu(netlink, path.interface.mtu).await?;
         if self.inward.as_ref().is_some_and(|inward| inward.interface().index != path.interface.index) {
             let inward = hooks.attach_inward(netlink, &path.interface, self.options.forced).await?;
             if let Some(old) = std::mem::replace(&mut self.inward, inward) {
@@ -165,6 +169,34 @@ impl Tunnel {
         }
         self.hop = hop(path);
         self.repair(netlink).await
+    }
+
+    /// A router said that no more than `path_mtu` fits, outer header included; `None`: that is over. `interface_mtu` is what
+    /// the private interface takes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; the next call tries again.
+    pub async fn narrow(
+        &mut self,
+        netlink: &Netlink,
+        interface_mtu: u32,
+        path_mtu: Option<u32>,
+    ) -> Result<(), TunnelError> {
+        self.path_mtu = path_mtu;
+        self.set_mtu(netlink, interface_mtu).await
+    }
+
+    /// Largest packet that is sent to the gateway, outer header included.
+    pub const fn outer_mtu(&self) -> u32 {
+        self.device.link.mtu.saturating_add(OVERHEAD)
+    }
+
+    async fn set_mtu(&mut self, netlink: &Netlink, interface_mtu: u32) -> Result<(), TunnelError> {
+        let outer = self.path_mtu.map_or(interface_mtu, |path| path.min(interface_mtu));
+        netlink.set_up(self.device.link.index, Some(inner_mtu(outer, self.options.mtu))).await?;
+        self.device.link = netlink.link_by_index(self.device.link.index).await?;
+        Ok(())
     }
 
     /// Puts back what somebody else removed.
@@ -217,9 +249,9 @@ const fn hop(path: &Path) -> Hop {
     Hop { interface: path.interface.index, router: path.next_hop, source: path.source }
 }
 
-/// What an inner packet may have: what fits, or less where less is `wanted`.
-fn inner_mtu(path: &Path, wanted: Option<u32>) -> u32 {
-    let fits = path.interface.mtu.saturating_sub(OVERHEAD).max(MIN_MTU);
+/// What an inner packet may have: what fits into an outer one, or less where less is `wanted`.
+fn inner_mtu(outer: u32, wanted: Option<u32>) -> u32 {
+    let fits = outer.saturating_sub(OVERHEAD).max(MIN_MTU);
     wanted.map_or(fits, |wanted| wanted.min(fits))
 }
 

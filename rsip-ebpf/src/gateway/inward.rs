@@ -6,6 +6,7 @@ use rsip_ebpf_common::gateway::{Config, Counter, FLAG_EXTERNAL_L3};
 
 use crate::{
     maps::{self, Host},
+    mtu,
     parse::{self, Datagram, Ports},
     tc,
     whole::{self, Way},
@@ -63,7 +64,12 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     if ipv4::is_not_a_host(source) || ipv4::is_loopback(source) || maps::address_index(source).is_some() {
         return Err(Counter::Martian);
     }
-    check_tunnel_mtu(ctx, config, &datagram)?;
+    let length = datagram.wire_length(ctx)?;
+    let limit = mtu::of_tunnel(config, host, length);
+    if length > limit {
+        return mtu::Place { ctx, link, outer: None }.too_big(config, &datagram, limit);
+    }
+    mtu::cut_to(ctx, link, &datagram)?;
     count_hop(ctx, &mut datagram)?;
     let outer = ipv4::Header::around(&datagram.header, datagram.length, config.internal_address, host.get());
     tc::encapsulate(ctx, link, &outer)?;
@@ -164,21 +170,6 @@ fn quoted_sender(
             .filter(|&host| maps::holds_for(config, index, host, header.destination())));
     }
     Ok(None)
-}
-
-/// Whether the packet, or each segment of a super-packet, fits the tunnel.
-///
-/// # Errors
-///
-/// [`Counter::TooBig`].
-#[inline(always)]
-pub(crate) fn check_tunnel_mtu(ctx: &TcContext, config: &Config, datagram: &Datagram) -> Result<(), Counter> {
-    let mtu = config.internal_mtu;
-    if mtu == 0 || datagram.wire_length(ctx)? + ipv4::HEADER_LENGTH <= mtu {
-        Ok(())
-    } else {
-        Err(Counter::TooBig)
-    }
 }
 
 /// The gateway is a hop like any router (RFC 2003, section 3.1): one off the time to live, in the packet too.

@@ -8,6 +8,7 @@
 
 mod inward;
 mod maps;
+mod mtu;
 mod outward;
 mod parse;
 mod report;

@@ -5,8 +5,9 @@ use rsip_ebpf::{icmp, ipv4};
 use rsip_ebpf_common::gateway::{Config, Counter, FLAG_INTERNAL_L3, FLAG_REMOTE, MisuseKind};
 
 use crate::{
-    inward::{check_tunnel_mtu, count_hop, host_for, verdict},
+    inward::{count_hop, host_for, verdict},
     maps::{self, Host},
+    mtu,
     parse::{self, Datagram, Ports},
     report, tc,
     whole::{self, Way},
@@ -39,6 +40,10 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
     match outer.protocol() {
         ipv4::PROTOCOL_IPIP => {}
         ipv4::PROTOCOL_GRE => return foreign_tunnel(ctx, &outer, link),
+        ipv4::PROTOCOL_ICMP => {
+            mtu::hear(ctx, config, &outer, link);
+            return Ok(tc::PASS);
+        }
         _ => return Ok(tc::PASS),
     }
     if !outer.is_plain() || outer.is_fragment() {
@@ -62,12 +67,22 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
         return Err(report::refused(config, index, host, why));
     }
     inner.header.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::Failed)?;
-    match maps::address_index(destination) {
-        None => leave(ctx, config, link, &mut inner),
+    let length = inner.wire_length(ctx)?;
+    let (limit, to) = match maps::address_index(destination) {
+        None => (mtu::of_external(config), None),
         Some(index) => {
             let host = host_for(ctx, config, &inner, index)?.ok_or(Counter::Unsupported)?;
-            turn(ctx, config, link, &mut inner, host)
+            (mtu::of_tunnel(config, host, length), Some(host))
         }
+    };
+    if length > limit {
+        return mtu::Place { ctx, link, outer: Some(&outer) }.too_big(config, &inner, limit);
+    }
+    mtu::cut_to(ctx, at, &inner)?;
+    count_hop(ctx, &mut inner)?;
+    match to {
+        None => leave(ctx, config, link, &inner),
+        Some(host) => turn(ctx, config, link, &inner, host),
     }
 }
 
@@ -186,11 +201,7 @@ fn check_quoted(
 
 /// Out through the external interface, without the outer header.
 #[inline(always)]
-fn leave(ctx: &TcContext, config: &Config, link: u32, inner: &mut Datagram) -> Result<i32, Counter> {
-    if config.external_mtu != 0 && inner.wire_length(ctx)? > config.external_mtu {
-        return Err(Counter::TooBig);
-    }
-    count_hop(ctx, inner)?;
+fn leave(ctx: &TcContext, config: &Config, link: u32, inner: &Datagram) -> Result<i32, Counter> {
     tc::decapsulate(ctx)?;
     let action = tc::send(ctx, link, config.external_ifindex)?;
     maps::count(Counter::Outward, 1);
@@ -200,15 +211,7 @@ fn leave(ctx: &TcContext, config: &Config, link: u32, inner: &mut Datagram) -> R
 
 /// Back in through the internal interface: the destination is one of our own addresses. The outer header is replaced in place.
 #[inline(always)]
-fn turn(
-    ctx: &TcContext,
-    config: &Config,
-    link: u32,
-    inner: &mut Datagram,
-    host: Host,
-) -> Result<i32, Counter> {
-    check_tunnel_mtu(ctx, config, inner)?;
-    count_hop(ctx, inner)?;
+fn turn(ctx: &TcContext, config: &Config, link: u32, inner: &Datagram, host: Host) -> Result<i32, Counter> {
     let outer = ipv4::Header::around(&inner.header, inner.length, config.internal_address, host.get());
     tc::store(ctx, link, &outer)?;
     let action = tc::send(ctx, link, config.internal_ifindex)?;

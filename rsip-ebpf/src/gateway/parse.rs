@@ -66,6 +66,12 @@ impl Datagram {
         header.has_sane_header().then_some(Quoted { header, at })
     }
 
+    /// Several segments, which the kernel cuts late.
+    #[inline(always)]
+    pub(crate) fn is_super_packet(&self) -> bool {
+        self.segment != 0
+    }
+
     /// Length of the longest packet that this becomes on the wire.
     #[inline(always)]
     pub(crate) fn wire_length(&self, ctx: &TcContext) -> Result<u32, Counter> {

@@ -45,3 +45,15 @@ pub(crate) fn send(kind: u32, subject: &Subject) -> bool {
     entry.submit(0);
     true
 }
+
+/// Tell the agent of a packet: no thread has to do with it. Nothing comes of it when the ring is full.
+#[inline(always)]
+pub(crate) fn tell(kind: u32, value: u32) {
+    match EVENTS.reserve::<Event>(0) {
+        Some(mut entry) => {
+            entry.write(Event { kind, port: value, ..Event::default() });
+            entry.submit(0);
+        }
+        None => count(Counter::EventLost),
+    }
+}

@@ -7,11 +7,13 @@
 use aya_ebpf::{
     bindings::BPF_F_INGRESS, helpers::generated::bpf_redirect, macros::classifier, programs::TcContext,
 };
-use rsip_ebpf::ipv4;
-use rsip_ebpf_common::host::{Config, Counter, FLAG_PRIVATE_L3};
+use rsip_ebpf::{icmp, ipv4};
+use rsip_ebpf_common::host::{
+    Config, Counter, EVENT_PATH_MTU, FLAG_PRIVATE_L3, LEAST_PATH_MTU, UNSAID_PATH_MTU,
+};
 
 use crate::{
-    arp,
+    arp, event,
     maps::{config, count},
     peer::{self, Direction},
     tc,
@@ -86,6 +88,10 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     let Some(outer) = tc::load::<ipv4::Header>(ctx, link) else {
         return Ok(tc::PASS);
     };
+    if outer.protocol() == ipv4::PROTOCOL_ICMP {
+        hear(ctx, config, &outer, link);
+        return Ok(tc::PASS);
+    }
     if outer.protocol() != ipv4::PROTOCOL_IPIP
         || outer.source() != config.tunnel_remote
         || outer.destination() != config.tunnel_local
@@ -114,4 +120,25 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     count(Counter::TunnelIn);
     // SAFETY: takes no pointer.
     Ok(unsafe { bpf_redirect(config.tunnel_ifindex, u64::from(BPF_F_INGRESS)) } as i32)
+}
+
+/// A router on the way to the gateway says that a packet of the tunnel did not fit (RFC 2003, section 5.1): the agent makes
+/// the tunnel's own packets smaller. The stack may hear it too.
+#[inline(always)]
+fn hear(ctx: &TcContext, config: &Config, header: &ipv4::Header, link: u32) {
+    if header.destination() != config.tunnel_local {
+        return;
+    }
+    let Some(said) = icmp::told_by(header, |at| tc::load(ctx, at), |at| tc::load(ctx, at), link) else {
+        return;
+    };
+    let tunnel = &said.tunnel;
+    if tunnel.source() != config.tunnel_local || tunnel.destination() != config.tunnel_remote {
+        return;
+    }
+    let mtu = if said.mtu == 0 { UNSAID_PATH_MTU } else { said.mtu };
+    let mtu = mtu.max(LEAST_PATH_MTU);
+    if mtu < config.path_mtu {
+        event::tell(EVENT_PATH_MTU, mtu);
+    }
 }

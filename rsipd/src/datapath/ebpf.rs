@@ -164,6 +164,8 @@ impl Datapath for EbpfDatapath {
             unsupported: of(Counter::Unsupported),
             failed: of(Counter::Failed),
             too_big: of(Counter::TooBig),
+            too_big_told: of(Counter::TooBigTold),
+            fragmented: of(Counter::Split),
             martian: of(Counter::Martian),
             bad_remote: of(Counter::BadRemote),
             bad_tunnel: of(Counter::BadTunnel),

@@ -127,8 +127,14 @@ pub struct Stats {
     pub unsupported: u64,
     /// Dropped: the kernel would not encapsulate or redirect.
     pub failed: u64,
-    /// Dropped: too big for the tunnel.
+    /// Dropped: too big for the tunnel or the external interface, and not to be fragmented.
     pub too_big: u64,
+    /// Of those: the sender was told what fits.
+    #[serde(default)]
+    pub too_big_told: u64,
+    /// Datagrams that went on in fragments, counted once for each cut.
+    #[serde(default)]
+    pub fragmented: u64,
     /// Dropped: from outside with an impossible source address.
     pub martian: u64,
     /// Dropped: from or to somebody with whom the port may not be used.

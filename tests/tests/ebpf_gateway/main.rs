@@ -5,6 +5,7 @@ mod both;
 mod harness;
 mod inward;
 mod misuse;
+mod mtu;
 mod outward;
 mod portless;
 mod remote;

@@ -12,6 +12,7 @@ use crate::agent::failure::EffectError;
 use crate::hooks::ebpf::address_word;
 use crate::ports;
 use crate::status::Network;
+use crate::tunnel::Tunnel;
 use crate::tunnel::direct;
 use crate::tunnel::local;
 
@@ -137,6 +138,7 @@ impl Effects {
         config.public_address = self.book.public().map_or(0, address_word);
         config.tunnel_local = address_word(self.path.source);
         config.private_ifindex = self.path.interface.index;
+        config.path_mtu = self.tunnel.as_ref().map_or(0, Tunnel::outer_mtu);
         config.tunnel_ifindex = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.link().index);
         if self.path.interface.mac.is_none() {
             config.flags |= FLAG_PRIVATE_L3;

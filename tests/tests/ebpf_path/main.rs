@@ -1,156 +1,22 @@
 //! Real traffic along the whole path, through the programs of both ends: super-packets of TCP and UDP must arrive whole,
-//! whoever cuts them.
+//! whoever cuts them; and what is too big for a part of the path finds its way all the same.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod mtu;
+mod site;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TcAttachType, tc};
 use nix::libc;
 use nix::net::if_::if_nametoindex;
-use rsip_ebpf_common::{gateway, host};
-use rsip_lab::bpf;
 use rsip_lab::bpf::packet::{Ip, UDP, udp};
-use rsip_lab::bpf::tun::Tun;
-use rsip_lab::lab::netns::{Inside, NamesFolder, Netns};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
-const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-/// Of the host.
-const PORT: u16 = 4000;
-const AMOUNT: usize = 16 << 20;
-
-/// Host, gateway and peer, with the programs in place:
-///
-/// ```text
-/// host  rsip 203.0.113.1              gateway                      peer
-///       priv0 10.0.0.2 ---- 10.0.0.1 int0  ext0 198.51.100.1 ---- eth0 198.51.100.7
-/// ```
-struct Site {
-    host: Netns,
-    peer: Netns,
-    counters: PerCpuArray<MapData, u64>,
-    gateway: Netns,
-    _objects: [Ebpf; 2],
-    _tunnel: Tun,
-    // Dropped after the namespaces.
-    _names: NamesFolder,
-}
-
-fn raw(address: Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(address.octets())
-}
-
-fn attach(inside: &Inside, ebpf: &mut Ebpf, name: &str, device: &str, direction: TcAttachType) -> u32 {
-    let program: &mut SchedClassifier = bpf::program(ebpf, name).unwrap();
-    program.load().unwrap();
-    inside
-        .enter(|| {
-            // Kernels before 6.6 attach to it, newer ones to the device itself.
-            tc::qdisc_add_clsact(device).unwrap();
-            program.attach(device, direction).unwrap();
-            if_nametoindex(device).unwrap()
-        })
-        .unwrap()
-}
-
-impl Site {
-    fn new() -> Self {
-        static SITES: AtomicU32 = AtomicU32::new(0);
-        let number = SITES.fetch_add(1, Ordering::Relaxed);
-        let name = |role| format!("rsip-path-{role}-{}-{number}", std::process::id());
-        let names = NamesFolder::find().unwrap();
-        let [host, gateway, peer] = ["host", "gateway", "peer"].map(|role| Netns::new(&name(role)).unwrap());
-        let ip = |inside: &Inside, command: &str| {
-            inside.ip(&command.split(' ').collect::<Vec<_>>()).unwrap();
-        };
-        ip(&gateway, &format!("link add int0 type veth peer name priv0 netns {}", host.name()));
-        ip(&gateway, &format!("link add ext0 type veth peer name eth0 netns {}", peer.name()));
-        let tunnel = host.enter(|| Tun::new("rsip").unwrap()).unwrap();
-        // Without it, newer kernels lose track of where the checksum is in a UDP super-packet when its head grows.
-        tunnel.leave_checksums().unwrap();
-        for (inside, device, address) in [
-            (&host, "priv0", "10.0.0.2/24"),
-            (&gateway, "int0", "10.0.0.1/24"),
-            (&gateway, "ext0", "198.51.100.1/24"),
-            (&peer, "eth0", "198.51.100.7/24"),
-            (&host, "rsip", "203.0.113.1/32"),
-        ] {
-            ip(inside, &format!("address add {address} dev {device}"));
-            ip(inside, &format!("link set {device} up"));
-        }
-        ip(&host, "link set rsip mtu 1480");
-        ip(&host, "route add default dev rsip src 203.0.113.1");
-        ip(&peer, "route add 203.0.113.1/32 via 198.51.100.1");
-
-        let mut host_object = bpf::load("rsip-host", &[]).unwrap();
-        let object = &mut host_object;
-        let tunnel_ifindex = attach(&host, object, host::programs::TUNNEL_OUT, "rsip", TcAttachType::Egress);
-        let private_ifindex =
-            attach(&host, object, host::programs::TUNNEL_IN, "priv0", TcAttachType::Ingress);
-        let mut config: Array<_, host::Config> = bpf::map(object, host::maps::CONFIG).unwrap();
-        let settings = host::Config {
-            public_address: raw(PUBLIC),
-            tunnel_local: raw(HOST),
-            tunnel_remote: raw(GATEWAY),
-            private_ifindex,
-            tunnel_ifindex,
-            ..host::Config::default()
-        };
-        config.set(0, settings, 0).unwrap();
-
-        let mut gateway_object = bpf::load("rsip-gateway", &[]).unwrap();
-        let object = &mut gateway_object;
-        let external_ifindex =
-            attach(&gateway, object, gateway::programs::INWARD, "ext0", TcAttachType::Ingress);
-        let internal_ifindex =
-            attach(&gateway, object, gateway::programs::OUTWARD, "int0", TcAttachType::Ingress);
-        let mut config: Array<_, gateway::Config> = bpf::map(object, gateway::maps::CONFIG).unwrap();
-        let settings = gateway::Config {
-            internal_address: raw(GATEWAY),
-            internal_ifindex,
-            external_ifindex,
-            internal_mtu: 1500,
-            external_mtu: 1500,
-            flags: 0,
-        };
-        config.set(0, settings, 0).unwrap();
-        let mut addresses: HashMap<_, u32, u32> = bpf::map(object, gateway::maps::ADDRESSES).unwrap();
-        addresses.insert(raw(PUBLIC), 0, 0).unwrap();
-        let mut ports: Array<_, u32> = bpf::map(object, gateway::maps::PORTS).unwrap();
-        ports.set(u32::from(PORT), raw(HOST), 0).unwrap();
-        let counters = bpf::map(object, gateway::maps::COUNTERS).unwrap();
-        Self {
-            host,
-            peer,
-            counters,
-            gateway,
-            _objects: [host_object, gateway_object],
-            _tunnel: tunnel,
-            _names: names,
-        }
-    }
-
-    /// What the gateway dropped, whatever for.
-    fn dropped(&self) -> Vec<u64> {
-        let counters = bpf::counters::<{ gateway::COUNTERS as usize }>(&self.counters).unwrap();
-        counters[gateway::Counter::BadSource as usize..].to_vec()
-    }
-
-    fn packets(&self) -> [u64; 2] {
-        let counters = bpf::counters::<{ gateway::COUNTERS as usize }>(&self.counters).unwrap();
-        [counters[gateway::Counter::Inward as usize], counters[gateway::Counter::Outward as usize]]
-    }
-}
+use crate::site::{AMOUNT, PEER, PORT, PUBLIC, Site};
 
 /// Octets that do not repeat with any packet size.
 fn data() -> Vec<u8> {
