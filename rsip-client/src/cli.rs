@@ -93,6 +93,7 @@ Examples:
   rsip-client up --gateway 10.0.0.1
   rsip-client up --gateway 10.0.0.1:4555 --transport udp --block 64 --linger 5
   rsip-client up --gateway 10.0.0.1 --listen 22 --ignore 6010 --ignore 8000-8099
+  rsip-client up --gateway 10.0.0.1 --privileged-ports leased   # port 80 for a web server without root
   rsip-client up --gateway 10.0.0.1 --persist          # for a unit at boot: keep trying
   rsip-client up --gateway 10.0.0.1 --method rsa-ip    # a whole public address, with all its ports
   rsip-client up --gateway 10.0.0.1 --no-hooks --ports 255 --listen 80   # no program is looked at
@@ -174,6 +175,9 @@ pub struct Up {
     /// How a bind() waits.
     #[arg(long, value_enum, default_value = "auto")]
     pub wait: Wish,
+    /// Whether programs without CAP_NET_BIND_SERVICE may bind ports below 1024: those that are leased, or none.
+    #[arg(long, value_enum, default_value = "no")]
+    pub privileged_ports: PrivilegedPorts,
     /// Serve the programs of this cgroup (v2) and below only [default: the root of the tree]
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
@@ -267,6 +271,15 @@ impl From<Method> for host::Method {
             Method::RsaIp => Self::RsaIp,
         }
     }
+}
+
+/// `--privileged-ports`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrivilegedPorts {
+    /// Each that the gateway leases: the lease is as good as the capability.
+    Leased,
+    /// None: bind() fails with EACCES, as without an agent, and the gateway is not asked.
+    No,
 }
 
 /// `--on-timeout`.

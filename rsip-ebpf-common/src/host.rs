@@ -87,6 +87,9 @@ pub const FLAG_PRIVATE_L3: u32 = 8;
 /// [`Config::flags`]: the whole address is leased (RSA-IP): every bind passes at once, whatever `PORTS` says.
 pub const FLAG_WHOLE: u32 = 16;
 
+/// [`Config::flags`]: a leased port may be bound without CAP_NET_BIND_SERVICE, whatever its number.
+pub const FLAG_PRIVILEGED: u32 = 32;
+
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! Where the running kernel keeps what the host's programs look at in its own structures: the calling thread's signals, and
-//! whose socket a socket is. It differs between kernels; user space reads it from the kernel's type information.
+//! whose socket a socket is, what the thread may do. It differs between kernels; user space reads it from the kernel's type information.
 
 /// Name of the map: `Array<Layout>`, one entry. Written by user space before anything is attached.
 pub const MAP: &str = "LAYOUT";
@@ -54,12 +54,30 @@ pub struct Layout {
     pub tcp_mptcp: u32,
     /// The bit in that byte.
     pub tcp_mptcp_mask: u32,
+    /// `sock_common.skc_bound_dev_if`: the interface of SO_BINDTODEVICE.
+    pub sock_tied: u32,
+    /// 1: what is said about credentials and namespaces holds.
+    pub cred_known: u32,
+    /// `task_struct.cred`, a pointer.
+    pub task_cred: u32,
+    /// `cred.cap_effective`.
+    pub cred_effective: u32,
+    /// `cred.user_ns`, a pointer.
+    pub cred_user_ns: u32,
+    /// `user_namespace.level`.
+    pub user_ns_level: u32,
+    /// `sock_common.skc_net`, a pointer.
+    pub sock_net: u32,
+    /// `net.user_ns`, a pointer.
+    pub net_user_ns: u32,
+    /// `net.ipv4.sysctl_ip_prot_sock`: the first port that is not privileged (`ip_unprivileged_port_start`).
+    pub net_port_start: u32,
 }
 
 /// No system call's number.
 pub const NO_CALL: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Layout>() == 92);
+const _: () = assert!(size_of::<Layout>() == 128);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, integers only, no padding (size asserted above), any bit pattern valid.

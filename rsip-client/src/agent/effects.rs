@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rsip_ebpf_common::host::{self, FLAG_TIMEOUT_ALLOW};
+use rsip_ebpf_common::host::{self, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW};
 use rsip_proto::host::{HostBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Remote;
@@ -99,6 +99,8 @@ pub struct Parts {
     pub bind_timeout: Duration,
     /// A bind passes after it.
     pub allow_on_timeout: bool,
+    /// A leased port may be bound without CAP_NET_BIND_SERVICE.
+    pub privileges_are_leased: bool,
 }
 
 impl Effects {
@@ -112,6 +114,9 @@ impl Effects {
             Some(Way::Poll) | None => config.deadline_ns,
         };
         config.tunnel_remote = address_word(parts.gateway);
+        if parts.privileges_are_leased {
+            config.flags |= FLAG_PRIVILEGED;
+        }
         if parts.allow_on_timeout {
             config.flags |= FLAG_TIMEOUT_ALLOW;
         }

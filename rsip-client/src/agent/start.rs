@@ -30,7 +30,7 @@ use super::trouble::Trouble;
 use super::wants::Wants;
 use super::{Agent, Settings, Stage, choice};
 use crate::book::Book;
-use crate::cli::{OnTimeout, Up};
+use crate::cli::{OnTimeout, PrivilegedPorts, Up};
 use crate::hooks::any::Hooks;
 use crate::recovery;
 use crate::state::{State, Terms};
@@ -168,6 +168,7 @@ pub(crate) async fn serve(
             options: Options { forced, mtu: arguments.mtu.map(u32::from) },
             bind_timeout: settings.bind_timeout,
             allow_on_timeout: settings.allow_on_timeout,
+            privileges_are_leased: arguments.privileged_ports == PrivilegedPorts::Leased,
         }),
         settings,
         host,

@@ -1,6 +1,6 @@
 //! Where the running kernel keeps what the hooks look at: "this socket takes IPv6 only", so that `[::]:80` for IPv6 alone,
 //! which needs no lease, is told from the dual-stack one, which does; whether a socket is the kernel's own; which signals a
-//! waiting thread has.
+//! waiting thread has; whether a thread may bind a privileged port.
 
 use rsip_ebpf_common::host::SOCK_PREFIX;
 use rsip_ebpf_common::layout::Layout;
@@ -15,7 +15,7 @@ const COMPAT: (&str, u32, u32, u32) = ("status", 0x0002, 361, 102);
 const COMPAT: (&str, u32, u32, u32) = ("flags", 1 << 22, 282, rsip_ebpf_common::layout::NO_CALL);
 
 /// In the order in which [`Places::read`] takes them.
-const WANTED: [Wanted; 19] = [
+const WANTED: [Wanted; 28] = [
     Wanted::Member("sock_common", "skc_ipv6only"),
     Wanted::Member("task_struct", "flags"),
     Wanted::Member("task_struct", "ptrace"),
@@ -35,6 +35,15 @@ const WANTED: [Wanted; 19] = [
     Wanted::Member("sock", "sk_socket"),
     Wanted::Member("socket", "file"),
     Wanted::Member("tcp_sock", "is_mptcp"),
+    Wanted::Member("sock_common", "skc_bound_dev_if"),
+    Wanted::Member("task_struct", "cred"),
+    Wanted::Member("cred", "cap_effective"),
+    Wanted::Member("cred", "user_ns"),
+    Wanted::Member("user_namespace", "level"),
+    Wanted::Member("sock_common", "skc_net"),
+    Wanted::Member("net", "user_ns"),
+    Wanted::Member("net", "ipv4"),
+    Wanted::Member("netns_ipv4", "sysctl_ip_prot_sock"),
 ];
 
 /// What this kernel tells.
@@ -76,6 +85,15 @@ impl Places {
             socket,
             file,
             mptcp,
+            tied,
+            cred,
+            effective,
+            cred_namespace,
+            level,
+            net,
+            net_namespace,
+            ipv4,
+            port_start,
         ] = found;
         let byte = |bit: Option<u32>| bit.map_or(0, |bit| bit / 8);
         // Bit fields are counted from the low end on little-endian machines, which are all that the programs are built for.
@@ -113,6 +131,15 @@ impl Places {
             socket_file: byte(file),
             tcp_mptcp: byte(mptcp),
             tcp_mptcp_mask: mask(mptcp),
+            sock_tied: byte(tied),
+            cred_known: all(&[cred, effective, cred_namespace, level, net, net_namespace, ipv4, port_start]),
+            task_cred: byte(cred),
+            cred_effective: byte(effective),
+            cred_user_ns: byte(cred_namespace),
+            user_ns_level: byte(level),
+            sock_net: byte(net),
+            net_user_ns: byte(net_namespace),
+            net_port_start: inner(ipv4, port_start),
         };
         Self { v6only: v6only.map_or((0, 0), |bit| (bit / 8, 1 << (bit % 8))), layout }
     }
@@ -127,7 +154,8 @@ mod tests {
         let places = Places::of_this_kernel();
         assert!(places.v6only.0 > 0 && places.v6only.0 < SOCK_PREFIX && places.v6only.1.is_power_of_two());
         let layout = places.layout;
-        assert_eq!((layout.task_known, layout.sock_known), (1, 1), "{layout:?}");
+        assert_eq!((layout.task_known, layout.sock_known, layout.cred_known), (1, 1, 1), "{layout:?}");
+        assert_eq!(layout.sock_tied, 20, "as it has always been");
         assert!(layout.sock_kernel_mask.is_power_of_two() && layout.action_size >= 16, "{layout:?}");
         assert!(layout.task_pending > 0 && layout.signal_pending > 0, "{layout:?}");
     }

@@ -14,14 +14,15 @@ use aya_ebpf::{
 };
 use rsip_ebpf::port::{EADDRINUSE, Verdict, verdict};
 use rsip_ebpf_common::host::{
-    Config, Counter, EVENT_WANT_PORT, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending, Port, WAIT_POLL,
+    Config, Counter, EVENT_WANT_PORT, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending, Port,
+    WAIT_POLL,
 };
 
 use crate::{
     atomic, event,
     kernel::read,
-    maps::{HOLDERS, PENDING, PORTS, count},
-    park, scope,
+    maps::{self, HOLDERS, PENDING, PORTS, count},
+    park, privilege, scope,
     task::{SIGKILL, Task, bit},
 };
 
@@ -33,10 +34,16 @@ const UNPARKED_POLL_NS: u64 = 50_000_000;
 const POLL_ROUNDS: u32 = 1 << 20;
 const POLL_TURNS: u32 = 1 << 12;
 
+/// Codes of the hook: the kernel goes on, and does not ask for CAP_NET_BIND_SERVICE (Linux 5.12).
+const PASS: i32 = 1;
+const PRIVILEGED: i32 = 1 << 1;
+
 /// What the hook answers.
 enum Answer {
     /// The kernel goes on.
     Pass,
+    /// The kernel goes on: the port is leased.
+    Granted,
     /// bind() fails with this errno (positive).
     Refuse(i32),
     /// The system call runs again.
@@ -48,7 +55,9 @@ impl Answer {
     #[inline(always)]
     fn apply(self) -> i32 {
         let errno = match self {
-            Self::Pass => return 1,
+            Self::Pass => return PASS,
+            Self::Granted if privileges_are_leased() => return PASS | PRIVILEGED,
+            Self::Granted => return PASS,
             Self::Refuse(errno) => errno,
             Self::Restart => park::ERESTARTNOINTR,
         };
@@ -56,6 +65,12 @@ impl Answer {
         unsafe { bpf_set_retval(-errno) };
         0
     }
+}
+
+/// A lease is as good as a capability (`--privileged-ports leased`).
+#[inline(always)]
+fn privileges_are_leased() -> bool {
+    maps::config().is_some_and(|config| config.flags & FLAG_PRIVILEGED != 0)
 }
 
 /// bind() of an IPv4 socket.
@@ -124,9 +139,14 @@ fn decide(ctx: &SockAddrContext, config: &Config, address: u32, port: u32) -> An
     if !scope::is_public_side(config, address) {
         return Answer::Pass;
     }
+    // SAFETY: the context is valid as long as the program runs.
+    let sock = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if config.flags & FLAG_PRIVILEGED == 0 && privilege::is_refused(sock.cast(), port) {
+        return Answer::Pass;
+    }
     if config.flags & FLAG_WHOLE != 0 {
         count(Counter::BindGranted);
-        return Answer::Pass;
+        return Answer::Granted;
     }
     // SAFETY: takes no pointer.
     if unsafe { bpf_get_retval() } != 0 {
@@ -144,7 +164,7 @@ fn answer(verdict: Verdict) -> Option<Answer> {
         Verdict::Ignored => Some(Answer::Pass),
         Verdict::Granted => {
             count(Counter::BindGranted);
-            Some(Answer::Pass)
+            Some(Answer::Granted)
         }
         Verdict::Denied(errno) => {
             count(Counter::BindDenied);

@@ -57,6 +57,12 @@ pub(crate) fn is_own(config: &Config, sock: *const c_void, protocol: u32) -> boo
     !serves_program
 }
 
+/// Whether the kernel made the socket for itself, and lets it go without a release hook.
+#[inline(always)]
+pub(crate) fn has_no_release(sock: *const c_void) -> bool {
+    maps::layout().is_some_and(|layout| layout.sock_known != 0 && is_marked(layout, address_of(sock)))
+}
+
 #[inline(always)]
 fn is_marked(layout: &Layout, sock: u64) -> bool {
     u32::from(member::<u8>(sock, layout.sock_kernel)) & layout.sock_kernel_mask != 0

@@ -11,6 +11,7 @@ mod kernel;
 mod maps;
 mod park;
 mod peer;
+mod privilege;
 mod release;
 mod scope;
 mod task;

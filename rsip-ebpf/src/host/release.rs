@@ -10,7 +10,7 @@ use aya_ebpf::{
 use rsip_ebpf_common::host::{Config, Counter, EVENT_RELEASED, PORT_IGNORED};
 
 use crate::{
-    atomic, event,
+    atomic, event, kernel,
     maps::{PORTS, SOCKETS, USES, count},
     scope,
 };
@@ -74,6 +74,10 @@ fn bound(ctx: &SockContext, config: &Config, address: u32) {
     }
     // SAFETY: the helper takes the context of this program type.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // The kernel's own TCP socket of an MPTCP one, which nobody would count down: the kernel's tables have to tell.
+    if kernel::has_no_release(ctx.as_ptr()) {
+        return;
+    }
     // A socket that was disconnected (connect() to AF_UNSPEC) can be bound again.
     forget(cookie);
     if SOCKETS.insert(cookie, port, u64::from(BPF_NOEXIST)).is_err() {

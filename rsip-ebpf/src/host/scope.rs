@@ -128,28 +128,20 @@ pub(crate) fn is_v6only(config: &Config, sock: *const c_void) -> bool {
     if offset == 0 || offset >= SOCK_PREFIX {
         return false;
     }
-    let Some(prefix) = beginning(sock) else {
-        return false;
-    };
-    u32::from(prefix[(offset & (SOCK_PREFIX - 1)) as usize]) & config.v6only_mask != 0
-}
-
-/// The beginning of `struct sock`. All of it is read because the verifier forbids arithmetic on socket pointers.
-#[inline(always)]
-fn beginning(sock: *const c_void) -> Option<[u8; SOCK_PREFIX as usize]> {
+    // The whole beginning is read because the verifier forbids arithmetic on socket pointers.
     let mut prefix = [0u8; SOCK_PREFIX as usize];
     // SAFETY: the helper checks the source; the destination is as long as said.
-    let answer = unsafe { bpf_probe_read_kernel(prefix.as_mut_ptr().cast(), SOCK_PREFIX, sock) };
-    (answer == 0).then_some(prefix)
+    if unsafe { bpf_probe_read_kernel(prefix.as_mut_ptr().cast(), SOCK_PREFIX, sock) } != 0 {
+        return false;
+    }
+    u32::from(prefix[(offset & (SOCK_PREFIX - 1)) as usize]) & config.v6only_mask != 0
 }
 
 /// SO_BINDTODEVICE of a socket that a post-bind program is called with; those may not ask for it. 0: none.
 #[inline(always)]
 pub(crate) fn tied_to(sock: *const c_void) -> u32 {
-    /// `skc_bound_dev_if` of `struct sock_common`, which the first 24 octets have been the same of since Linux 3.
-    const AT: usize = 20;
-    let Some(prefix) = beginning(sock) else {
-        return 0;
-    };
-    u32::from_ne_bytes([prefix[AT], prefix[AT + 1], prefix[AT + 2], prefix[AT + 3]])
+    match maps::layout() {
+        Some(layout) if layout.sock_tied != 0 => kernel::member(kernel::address_of(sock), layout.sock_tied),
+        _ => 0,
+    }
 }

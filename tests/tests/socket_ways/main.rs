@@ -11,6 +11,7 @@ mod binds;
 mod held;
 mod look;
 mod outbound;
+mod privileged;
 mod shared;
 mod stage;
 mod table;
@@ -66,7 +67,14 @@ fn run(options: Options, ways: &[&[Way]]) {
 #[test]
 fn every_way_to_open_a_socket_has_its_lease_its_count_and_its_end() {
     let options = Options { agent: arguments(&[]), ..Options::default() };
-    run(options, &[held::WAYS, binds::WAYS, shared::WAYS, outbound::WAYS, unusual::WAYS]);
+    run(options, &[held::WAYS, binds::WAYS, shared::WAYS, outbound::WAYS, unusual::WAYS, privileged::OFF]);
+}
+
+#[test]
+fn a_leased_port_below_1024_needs_no_capability_where_the_operator_says_so() {
+    let gateway = format!("RESERVED_PORTS = [22, {}]", privileged::RESERVED);
+    let options = Options { agent: arguments(&["--privileged-ports", "leased"]), gateway };
+    run(options, &[privileged::ON]);
 }
 
 /// Where the servers on the internet are.

@@ -46,6 +46,10 @@ pub(crate) const WAYS: &[Way] = &[
     },
     Way { name: "SO_BINDTODEVICE, the private interface, connect()", steps: tied_connects },
     Way { name: "SO_BINDTODEVICE after bind()", steps: tied_later },
+    Way {
+        name: "Multipath TCP (IPPROTO_MPTCP)",
+        steps: |stage| leased(stage, other(Type::STREAM, Protocol::MPTCP), ANY),
+    },
     Way { name: "SCTP", steps: |stage| not_ours(stage, Type::STREAM, Protocol::SCTP) },
     Way { name: "UDP-Lite", steps: |stage| not_ours(stage, Type::DGRAM, Protocol::UDPLITE) },
     Way { name: "raw socket", steps: |stage| not_ours(stage, Type::RAW, Protocol::UDP) },
