@@ -39,10 +39,11 @@ const fn server(
 }
 
 /// Everything that demo and tests start and that is not built here.
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 16] = [
     server("apache2", "apache2ctl", "apache2", "the server that gets port 80, as Debian ships it"),
     tool("bpftool", "bpftool", "sees what is loaded and attached, before and after"),
     tool("curl", "curl", "the client on the internet host"),
+    tool("gdb", "gdb", "a debugger for programs that wait in bind()"),
     tool("iproute2", "ip", "network namespaces, addresses and routes of the lab"),
     tool("iputils-ping", "ping", "reaches through the lab's wires"),
     tool("netcat-openbsd", "nc.openbsd", "a server that takes a single connection"),
@@ -52,6 +53,7 @@ const PACKAGES: [Package; 14] = [
     tool("procps", "sysctl", "kernel settings of the lab's hosts"),
     tool("python3", "/usr/bin/python3", "small servers and clients that bind in many ways"),
     tool("socat", "socat", "a server on IPv4 alone"),
+    tool("strace", "strace", "a tracer for programs that wait in bind()"),
     tool("tcpdump", "tcpdump", "records packets on the lab's wires"),
     tool("tshark", "tshark", "decodes them, RSIP among them"),
 ];
