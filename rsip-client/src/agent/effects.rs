@@ -3,6 +3,7 @@
 //! [`Effects::sync`] makes the host what the book says. It looks at what is there, so that it may be called at any time. What
 //! it changes is in `state.json` before it is changed.
 
+mod choice;
 mod narrow;
 mod sync;
 
@@ -45,6 +46,8 @@ pub struct Effects {
     pub(super) hooks: Hooks,
     pub(super) tunnel: Option<Tunnel>,
     pub(super) book: Book,
+    /// Blocks that are out of the kernel's choice.
+    pub(super) reserved: BTreeSet<(ClientId, BindId)>,
     pub(super) state: State,
     pub(super) path: Path,
     pub(super) cgroup: Option<Cgroup>,
@@ -55,6 +58,8 @@ pub struct Effects {
     directory: PathBuf,
     options: Options,
     active: bool,
+    /// Programs may take ephemeral ports.
+    choosing: bool,
     /// `--private-net`.
     private_nets: BTreeSet<Prefix>,
     remote: Remote,
@@ -127,6 +132,7 @@ impl Effects {
             hooks: parts.hooks,
             tunnel: None,
             book: parts.book,
+            reserved: BTreeSet::new(),
             state: parts.state,
             path: parts.path,
             cgroup: parts.cgroup,
@@ -137,6 +143,7 @@ impl Effects {
             directory: parts.directory,
             options: parts.options,
             active: false,
+            choosing: false,
             private_nets: parts.private_nets.into_iter().collect(),
             remote: parts.remote,
             answer: Vec::new(),
@@ -223,9 +230,10 @@ impl Effects {
     /// The first of them.
     pub async fn withdraw(&mut self, key: (ClientId, BindId)) -> Result<(), EffectError> {
         let Some(binding) = self.book.remove(key) else { return Ok(()) };
-        let closed = self.book.close(&mut self.hooks, binding.leased.iter());
+        self.reserved.remove(&key);
         let synced = self.sync().await;
-        closed.map_err(EffectError::from).and(synced)
+        let closed = self.book.close(&mut self.hooks, binding.leased.iter());
+        synced.and(closed.map_err(EffectError::from))
     }
 
     /// The tunnel device and its programs, where they are not there yet.

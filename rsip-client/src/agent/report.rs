@@ -12,8 +12,7 @@ use super::Agent;
 use crate::hooks::PortTable as _;
 use crate::ports;
 use crate::status::{
-    Counter, Ephemeral, Hooks, Lease, Program, Registration, Rule, RuleAction, Status, Tunnel, Waiting,
-    Wanted,
+    Counter, Hooks, Lease, Program, Registration, Rule, RuleAction, Status, Tunnel, Waiting, Wanted,
 };
 
 /// Why nothing is hooked.
@@ -99,7 +98,7 @@ impl Agent {
                     .map_or_else(|| "no programs".to_owned(), |method| method.to_string()),
             }),
             direct: effects.networks(),
-            ephemeral: ephemeral(effects.state.sysctls.is_some()),
+            ephemeral: self.ephemeral_status(&view),
             counters: COUNTERS
                 .iter()
                 .map(|(name, counter)| Counter {
@@ -243,10 +242,4 @@ fn flow_policy(policy: FlowPolicy) -> String {
         RemotePolicy::None => "none",
     };
     format!("local {local}, remote {remote}")
-}
-
-fn ephemeral(confined: bool) -> Ephemeral {
-    let (range, reserved) =
-        ports::current().map(|current| (current.range, current.reserved)).unwrap_or_default();
-    Ephemeral { range: range.split_whitespace().collect::<Vec<_>>().join("-"), reserved, confined }
 }
