@@ -5,9 +5,10 @@
 
 mod choice;
 mod narrow;
+mod sockets;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::state::{Registration, State};
 use crate::tunnel::direct::Direct;
 use crate::tunnel::path::{self, Path};
 use crate::tunnel::{Options, Tunnel, local};
-use crate::usage::diag::Snapshot;
+use crate::usage::diag;
 
 /// Poll so long in the hook before each restart of a system call: most answers of a near gateway come within it, and
 /// the restarts stay few.
@@ -69,6 +70,8 @@ pub struct Effects {
     direct: Direct,
     /// What a router on the way to the gateway said fits, and until when that holds.
     narrow: Option<Narrow>,
+    /// The kernel lists sockets that are bound and do nothing yet.
+    lists_idle: bool,
     /// What [`Effects::sync`] made of the host last.
     synced: Option<Synced>,
 }
@@ -149,6 +152,7 @@ impl Effects {
             answer: Vec::new(),
             direct: Direct::default(),
             narrow: None,
+            lists_idle: diag::lists_idle_sockets(),
             synced: None,
         }
     }
@@ -324,24 +328,6 @@ impl Effects {
         });
         if let Err(error) = outcome {
             tracing::warn!(%error, "cannot let waiting programs go on");
-        }
-    }
-
-    /// Sockets per port, as the kernel's tables say; none while there is no leased address. `None`: the kernel does not
-    /// tell.
-    pub fn sockets(&self) -> Option<BTreeMap<u16, usize>> {
-        let Some(public) = self.book.public() else { return Some(BTreeMap::new()) };
-        self.socket_list().map(|sockets| sockets.uses(public))
-    }
-
-    /// Sockets that may use what is leased, as the kernel's tables say. `None`: the kernel does not tell.
-    pub fn socket_list(&self) -> Option<Snapshot> {
-        match Snapshot::take() {
-            Ok(snapshot) => Some(snapshot.through(self.tunnel.as_ref().map(|tunnel| tunnel.link().index))),
-            Err(error) => {
-                tracing::warn!(%error, "cannot list sockets");
-                None
-            }
         }
     }
 

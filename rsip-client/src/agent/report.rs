@@ -9,7 +9,7 @@ use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
 
 use super::Agent;
-use crate::hooks::PortTable as _;
+
 use crate::ports;
 use crate::status::{
     Counter, Hooks, Lease, Program, Registration, Rule, RuleAction, Status, Tunnel, Waiting, Wanted,
@@ -146,16 +146,7 @@ impl Agent {
         if binding.leased == Leased::Address {
             return Self::whole(view, sockets);
         }
-        let uses: Vec<usize> = binding
-            .leased
-            .iter()
-            .map(|port| {
-                let counted = self.effects.hooks.uses(port).unwrap_or_default();
-                let seen = sockets.get(&port).copied().unwrap_or_default();
-                // The two overlap: a bound socket is in both.
-                seen.max(usize::try_from(counted).unwrap_or(usize::MAX))
-            })
-            .collect();
+        let uses: Vec<usize> = binding.leased.iter().map(|port| self.effects.uses(port, sockets)).collect();
         let used = uses.iter().filter(|sockets| **sockets > 0).count();
         describe_lease(view, uses.len(), used, uses.iter().sum())
     }
