@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -12,6 +11,8 @@ use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Leased;
 
 use crate::hooks::{HooksError, PortTable};
+use crate::rules::set::RuleSet;
+use crate::rules::{ALL_PORTS, Action};
 
 /// A refusal holds for this long; then the next bind asks again.
 const REFUSAL: Duration = Duration::from_secs(1);
@@ -21,23 +22,45 @@ const REFUSAL: Duration = Duration::from_secs(1);
 pub struct Book {
     bindings: BTreeMap<(ClientId, BindId), HostBinding>,
     holders: BTreeMap<u16, (ClientId, BindId)>,
-    ignored: Vec<RangeInclusive<u16>>,
+    rules: RuleSet,
 }
 
 impl Book {
-    /// No bindings; binds of these ports pass without a lease.
-    pub fn new(ignored: Vec<RangeInclusive<u16>>) -> Self {
-        Self { bindings: BTreeMap::new(), holders: BTreeMap::new(), ignored }
+    /// No bindings.
+    pub fn new(rules: RuleSet) -> Self {
+        Self { bindings: BTreeMap::new(), holders: BTreeMap::new(), rules }
     }
 
-    /// The operator's rules: what passes without a lease.
-    pub fn ignored(&self) -> &[RangeInclusive<u16>] {
-        &self.ignored
+    /// The operator's rules.
+    pub const fn rules(&self) -> &RuleSet {
+        &self.rules
     }
 
-    /// Whether the operator said so.
+    /// From now on these are the rules; ports that they ignore, whoever binds them, and ports that they do not ignore any more
+    /// are written.
+    ///
+    /// # Errors
+    ///
+    /// The table does not take it.
+    pub fn set_rules(&mut self, table: &mut impl PortTable, rules: RuleSet) -> Result<(), HooksError> {
+        let before = std::mem::replace(&mut self.rules, rules);
+        for port in ALL_PORTS {
+            let was_ignored = before.decides(port) == Some(Action::Ignore);
+            match (was_ignored, self.ignores(port)) {
+                (false, true) => table.set_port(port, plain(PORT_IGNORED))?,
+                (true, false) if self.holders.contains_key(&port) => {
+                    table.set_port(port, plain(PORT_GRANTED))?;
+                }
+                (true, false) => table.set_port(port, plain(PORT_UNKNOWN))?,
+                (true, true) | (false, false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether binds of a port pass without a lease, whoever binds it.
     pub fn ignores(&self, port: u16) -> bool {
-        self.ignored.iter().any(|range| range.contains(&port))
+        self.rules.decides(port) == Some(Action::Ignore)
     }
 
     /// The bindings in use.
@@ -104,13 +127,15 @@ impl Book {
         self.add(binding);
     }
 
-    /// Writes the rules into the table.
+    /// Writes what the rules ignore into the table.
     ///
     /// # Errors
     ///
     /// The table does not take it.
     pub fn write_rules(&self, table: &mut impl PortTable) -> Result<(), HooksError> {
-        self.ignored.iter().cloned().flatten().try_for_each(|port| table.set_port(port, plain(PORT_IGNORED)))
+        ALL_PORTS
+            .filter(|port| self.ignores(*port))
+            .try_for_each(|port| table.set_port(port, plain(PORT_IGNORED)))
     }
 
     /// Lets binds of these ports pass from now on. With the whole address leased they pass anyway.
@@ -216,6 +241,11 @@ mod tests {
         }
     }
 
+    fn rules(rules: &[&str]) -> RuleSet {
+        let rules: Vec<_> = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
+        RuleSet::new(rules, Action::Lease).expect("few rules")
+    }
+
     fn binding(kind: BindingKind, bind_id: u32, ports: Ports) -> HostBinding {
         HostBinding {
             kind,
@@ -231,7 +261,7 @@ mod tests {
 
     #[test]
     fn knows_who_holds_what() {
-        let mut book = Book::new(Vec::new());
+        let mut book = Book::new(rules(&[]));
         assert_eq!(book.public(), None);
         book.add(binding(BindingKind::Block, 1, Ports::Range { first: 10_000, count: 3 }));
         book.add(binding(BindingKind::Listen, 2, Ports::single(80)));
@@ -248,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_whole_address_holds_every_port_and_none_by_number() {
-        let mut book = Book::new(Vec::new());
+        let mut book = Book::new(rules(&[]));
         assert!(!book.is_whole() && !book.has_ephemeral() && !book.holds(80));
         let whole =
             HostBinding { leased: Leased::Address, ..binding(BindingKind::Address, 1, Ports::single(1)) };
@@ -264,7 +294,7 @@ mod tests {
 
     #[test]
     fn ports_leased_one_by_one_are_one_choice() {
-        let mut book = Book::new(Vec::new());
+        let mut book = Book::new(rules(&[]));
         for (bind_id, port) in [(1, 30_000), (2, 20_007), (3, 20_003)] {
             book.add(binding(BindingKind::Block, bind_id, Ports::single(port)));
         }
@@ -277,7 +307,7 @@ mod tests {
     #[test]
     fn the_operators_rule_stands_above_leases() {
         let mut table = FakeTable::default();
-        let book = Book::new(vec![6010..=6011]);
+        let book = Book::new(rules(&["I6010-6011"]));
         book.write_rules(&mut table).expect("a map");
         book.open(&mut table, [6011, 80]).expect("a map");
         book.close(&mut table, [6010]).expect("a map");
@@ -286,10 +316,21 @@ mod tests {
     }
 
     #[test]
+    fn other_rules_write_the_ports_that_they_change() {
+        let mut table = FakeTable::default();
+        let mut book = Book::new(rules(&["I6010-6011", "I6012-6012 tcp"]));
+        book.add(binding(BindingKind::Listen, 2, Ports::single(6010)));
+        book.set_rules(&mut table, rules(&["D6011-6011", "I80-81"])).expect("a map");
+        let written: Vec<_> = table.ports.iter().map(|(port, verdict)| (*port, verdict.state)).collect();
+        let wanted = [(80, PORT_IGNORED), (81, PORT_IGNORED), (6010, PORT_GRANTED), (6011, PORT_UNKNOWN)];
+        assert_eq!(written, wanted, "6012 was asked for by UDP and is so still");
+    }
+
+    #[test]
     fn a_refusal_says_address_in_use_and_ends() {
         let mut table = FakeTable::default();
         let before = monotonic_now();
-        Book::new(Vec::new()).deny(&mut table, 80).expect("a map");
+        Book::new(rules(&[])).deny(&mut table, 80).expect("a map");
         let verdict = table.ports.get(&80).expect("written");
         assert_eq!((verdict.state, verdict.errno), (PORT_DENIED, 98));
         let until = Duration::from_nanos(verdict.until_ns);

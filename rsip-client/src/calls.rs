@@ -17,7 +17,7 @@ use crate::{recovery, tunnel};
 /// The one that is asked, in error lines.
 const AGENT: &str = "agent";
 /// A question is answered within this; `listen` asks the gateway.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The agent leaves the gateway and restores the host.
 const DOWN_PATIENCE: Duration = Duration::from_secs(20);
 /// Between the last answer and the end of the process.
@@ -29,13 +29,13 @@ pub(crate) fn say(lines: &str) {
     drop(writeln!(std::io::stdout(), "{lines}"));
 }
 
-fn ask(run_dir: &RunDir, request: &Request, patience: Duration) -> anyhow::Result<Response> {
+pub(crate) fn ask(run_dir: &RunDir, request: &Request, patience: Duration) -> anyhow::Result<Response> {
     let directory = run_directory(run_dir.path.as_deref())?;
     let answer = control::call(&directory.join(CONTROL_SOCKET), request, patience);
     Ok(answer.map_err(|error| error.into_failure(AGENT))?)
 }
 
-fn unexpected(_: Response) -> anyhow::Error {
+pub(crate) fn unexpected(_: Response) -> anyhow::Error {
     Failure::new(ExitCode::Failure, "the agent's answer is not the one to the question")
         .hint("agent and command must be of one version")
         .into()

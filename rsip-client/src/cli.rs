@@ -15,6 +15,7 @@ use crate::discovery::args::{Discover, Search};
 use crate::doctor::args::Doctor;
 use crate::hooks::wait::Wish;
 use crate::ping::args::Ping;
+use crate::rules::args::{RuleOptions, Rules};
 
 /// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
 /// that only make sense on the local network. A second host must not lose its address or its ssh because a first one has the
@@ -74,6 +75,9 @@ pub enum Command {
     /// Let ports go again that `listen` keeps; one that a program uses stays until the program is done.
     #[command(after_help = "Examples:\n  rsip-client unlisten 443")]
     Unlisten(Ports),
+    /// Show or change the rules about which binds are asked for at the gateway, pass without a lease, or fail.
+    #[command(after_help = crate::rules::args::EXAMPLES)]
+    Rules(Rules),
     /// Look for gateways by SLP and print a line for each, the best first; exits with 3 if there is none.
     #[command(
         after_help = "Examples:\n  rsip-client discover\n  rsip-client discover --interface eth1 --scope LAB --json\n  rsip-client discover --da 10.0.0.9"
@@ -143,10 +147,9 @@ pub struct Up {
     /// meaning with rsa-ip.
     #[arg(long, value_name = "COUNT", default_value_t = 255)]
     pub block: u8,
-    /// Lease another block whenever three quarters of the ports are in use, up to so many blocks; blocks that are not needed are
-    /// given back. The default is more than a gateway has. For example: --block 64 --blocks 8
-    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=65_535))]
-    pub blocks: u16,
+    /// Lease another block whenever three quarters of the ports are in use, up to so many blocks.
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
+    pub blocks: u8,
     /// Be the user-mode client: lease ports at start and confine the kernel's own choice of ports to them, but look at nobody's
     /// bind() or connect(). A server's port has to be named with --listen.
     #[arg(long)]
@@ -185,12 +188,9 @@ pub struct Up {
     /// Lease this port at start and keep it, as `80` or `80,443`. May be given several times.
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub listen: Vec<u16>,
-    /// Let binds of these ports pass without a lease, beside 22, 67-68, 137-138, 1900, 5353 and 5355. May be given several times.
-    #[arg(long, value_name = "PORT[-PORT]", value_parser = parse_ports)]
-    pub ignore: Vec<RangeInclusive<u16>>,
-    /// Let binds pass without a lease only for the ports that `--ignore` names.
-    #[arg(long)]
-    pub no_default_ignores: bool,
+    /// What is asked for, what passes, what fails.
+    #[command(flatten)]
+    pub rules: RuleOptions,
     /// Ask for leases of so many seconds [default: as the gateway likes]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub lease: Option<u32>,
@@ -227,21 +227,14 @@ impl Up {
     #[must_use]
     pub fn blocks(&self) -> Blocks {
         match self.ports {
-            None => Blocks { size: self.block, first: 1, most: self.blocks },
+            None => Blocks { size: self.block, first: 1, most: self.blocks.into() },
             Some(ports) => {
                 let first = ports.div_ceil(u8::MAX.into()).max(1);
                 let size = u8::try_from(ports.div_ceil(first)).unwrap_or(u8::MAX);
-                let most = if self.no_hooks { first } else { first.max(self.blocks) };
+                let most = if self.no_hooks { first } else { first.max(self.blocks.into()) };
                 Blocks { size, first, most }
             }
         }
-    }
-
-    /// Ports that are never asked for: the built-in ones unless they are switched off, then those given.
-    #[must_use]
-    pub fn ignored(&self) -> Vec<RangeInclusive<u16>> {
-        let defaults = DEFAULT_IGNORES.into_iter().filter(|_| !self.no_default_ignores);
-        defaults.chain(self.ignore.iter().cloned()).collect()
     }
 }
 
@@ -357,7 +350,7 @@ pub(crate) fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
     })
 }
 
-fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+pub(crate) fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let port = |text: &str| {
         text.parse::<u16>()
@@ -374,6 +367,8 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::rules::Action;
+    use crate::rules::set::RuleSet;
 
     #[test]
     fn is_a_valid_command_line() {
@@ -385,15 +380,16 @@ mod tests {
         let up = |more: &[&str]| {
             let line = ["rsip-client", "up", "--gateway", "10.0.0.1"].iter().chain(more);
             match Cli::try_parse_from(line).unwrap().command {
-                Command::Up(up) => up.ignored(),
+                Command::Up(up) => up.rules.set().unwrap(),
                 other => panic!("{other:?}"),
             }
         };
-        let more = up(&["--ignore", "6010"]);
-        assert!([22, 68, 5353, 6010].iter().all(|port| more.iter().any(|range| range.contains(port))));
-        assert!(!more.iter().any(|range| range.contains(&80)));
-        assert_eq!(up(&["--no-default-ignores", "--ignore", "6010"]), [6010..=6010]);
-        assert!(up(&["--no-default-ignores"]).is_empty());
+        let ignores = |set: &RuleSet, port| set.decides(port) == Some(Action::Ignore);
+        let more = up(&["--ignore", "6010", "--rule", "lease 22"]);
+        assert!([68, 5353, 6010].iter().all(|port| ignores(&more, *port)));
+        assert!(!ignores(&more, 80) && !ignores(&more, 22), "rules come first");
+        assert_eq!(up(&["--no-default-ignores", "--ignore", "6010"]).entries().len(), 1);
+        assert!(up(&["--no-default-ignores"]).entries().is_empty());
     }
 
     #[test]
@@ -405,7 +401,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(blocks(&[]), Blocks { size: 255, first: 1, most: 256 });
+        assert_eq!(blocks(&[]), Blocks { size: 255, first: 1, most: 4 });
         for (ports, size, first) in
             [("0", 0, 1), ("1", 1, 1), ("255", 255, 1), ("256", 128, 2), ("510", 255, 2), ("511", 171, 3)]
         {
@@ -414,7 +410,7 @@ mod tests {
         }
         let most = blocks(&["--ports", "64512"]);
         assert!(u32::from(most.size) * u32::from(most.first) >= 64_512 && most.most == most.first);
-        assert_eq!(blocks(&["--ports", "255"]).most, 256, "with hooks there may be more later");
+        assert_eq!(blocks(&["--ports", "255"]).most, 4, "with hooks there may be more later");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::Status;
+use crate::rules::set::Change;
+use crate::status::{RulesView, Status};
 
 /// What can be asked of a running agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub enum Request {
     Listen(Vec<u16>),
     /// Do not keep these ports any more.
     Unlisten(Vec<u16>),
+    /// Show the rules, or change them and show them.
+    Rules(Change),
     /// End. Answered when the host is restored.
     Down,
 }
@@ -28,6 +31,8 @@ pub enum Response {
     Status(Box<Status>),
     /// To `Listen` and `Unlisten`, in the order asked.
     Ports(Vec<PortAnswer>),
+    /// To `Rules`.
+    Rules(Box<RulesView>),
     /// To `Down`.
     Done,
 }

@@ -10,6 +10,7 @@
 //! | [`ping`] | questions to a gateway that change nothing |
 //! | [`tunnel`] | device, routes, rules; which addresses are left alone |
 //! | [`ports`] | the kernel's own port choice, confined to what is leased |
+//! | [`rules`] | the operator's rules: what is asked for, what passes, what fails |
 //! | [`usage`] | when a port can be given back |
 //! | [`transport`] | the way to the gateway, TCP or UDP |
 //! | [`book`] | which binding holds which port |
@@ -23,11 +24,11 @@ pub mod cli;
 pub mod control;
 pub mod discovery;
 pub mod doctor;
-pub mod ephemeral;
 pub mod hooks;
 pub mod ping;
 pub mod ports;
 pub mod recovery;
+pub mod rules;
 pub mod state;
 pub mod status;
 pub mod transport;

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use rsip_client::cli::{Cli, Command, Up};
-use rsip_client::{agent, calls, discovery, doctor, ping};
+use rsip_client::{agent, calls, discovery, doctor, ping, rules};
 
 fn main() -> std::process::ExitCode {
     let outcome = match Cli::parse().command {
@@ -11,6 +11,7 @@ fn main() -> std::process::ExitCode {
         Command::Status { json, run_dir } => calls::status(&run_dir, json),
         Command::Listen(ports) => calls::listen(&ports),
         Command::Unlisten(ports) => calls::unlisten(&ports),
+        Command::Rules(arguments) => rules::call::rules(&arguments),
         Command::Discover(arguments) => discovery::command::discover(arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::PingGateway(arguments) => ping::ping_gateway(&arguments),

@@ -16,6 +16,8 @@ use rsip_sys::rundir::{self, RunDirError};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::SavedSysctls;
+use crate::rules::Action;
+use crate::rules::set::RuleSet;
 
 /// The file's name.
 pub const FILE: &str = "state.json";
@@ -44,6 +46,26 @@ pub struct State {
     pub private_interface: Option<String>,
     /// Ports that were served already when the agent started the first time: never asked for on their behalf.
     pub served_before: Vec<u16>,
+    /// Rules as they were changed while the agent ran; absent: as the command line and the configuration say.
+    #[serde(default)]
+    pub rules: Option<Rules>,
+}
+
+/// The operator's rules, in their order, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// What no rule fits.
+    pub policy: Action,
+    /// The rules.
+    pub rules: Vec<String>,
+}
+
+impl From<&RuleSet> for Rules {
+    fn from(set: &RuleSet) -> Self {
+        let rules = set.entries().iter().map(|entry| entry.rule.to_string()).collect();
+        Self { policy: set.policy(), rules }
+    }
 }
 
 /// What a registration's bindings were asked for; another one needs another registration.
@@ -148,6 +170,7 @@ impl State {
             sysctls: None,
             private_interface: None,
             served_before: Vec::new(),
+            rules: None,
         }
     }
 

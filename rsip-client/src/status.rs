@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
+use crate::rules::{Action, Protocol};
+
 /// Everything, as it was at one moment. Times in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -15,8 +17,10 @@ pub struct Status {
     pub leases: Vec<Lease>,
     /// What is wanted and not leased.
     pub wanted: Vec<Wanted>,
-    /// What happens to a port that no rule names: "ACCEPT": it is asked for.
+    /// What happens to a bind that no rule fits: "ACCEPT": it is asked for; "IGNORE", "DENY".
     pub policy: String,
+    /// How many binds that decided.
+    pub policy_hits: u64,
     /// The operator's rules.
     pub rules: Vec<Rule>,
     /// How bind() waits.
@@ -114,22 +118,52 @@ pub struct Wanted {
 }
 
 /// A rule of the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// What happens to a bind of these ports.
-    pub action: RuleAction,
+    /// As it is written: `I6010-6010 tcp program=sshd`.
+    pub text: String,
+    /// What happens to a bind that it fits.
+    pub action: Action,
     /// The lowest port.
     pub first: u16,
     /// The highest port.
     pub last: u16,
+    /// "tcp" or "udp"; absent: both.
+    pub protocol: Option<Protocol>,
+    /// The program's command name; absent: every program.
+    pub program: Option<String>,
+    /// Who runs it; absent: everybody.
+    pub user: Option<String>,
+    /// In or below which cgroup; absent: wherever it is.
+    pub cgroup: Option<String>,
+    /// How many binds it has decided.
+    pub hits: u64,
 }
 
-/// What a rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RuleAction {
-    /// The bind passes without a lease.
-    Ignore,
+/// The rules with the default policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesView {
+    /// What happens to a bind that no rule fits: "ACCEPT": it is asked for; "IGNORE", "DENY".
+    pub policy: String,
+    /// How many binds it has decided.
+    pub policy_hits: u64,
+    /// In their order.
+    pub rules: Vec<Rule>,
+}
+
+impl RulesView {
+    /// For people, with numbers to name rules by.
+    #[must_use]
+    pub fn numbered(&self) -> String {
+        let rules = (1..).zip(&self.rules);
+        let lines = rules.map(|(number, rule)| format!("{number:>4}  {}  hits {}\n", rule.text, rule.hits));
+        format!(
+            "RULES (policy {})\n{}   -  policy  hits {}\n",
+            self.policy,
+            lines.collect::<String>(),
+            self.policy_hits
+        )
+    }
 }
 
 /// How bind() waits.
@@ -201,26 +235,8 @@ pub struct Ephemeral {
     pub range: String,
     /// `ip_local_reserved_ports` now.
     pub reserved: String,
-    /// What both leave to the kernel.
-    pub choice: String,
     /// Whether they are ours.
     pub confined: bool,
-    /// Blocks that are leased.
-    pub blocks: usize,
-    /// Of these: out of the kernel's choice, to be given back when nobody uses them.
-    pub returning: usize,
-    /// Ports of all blocks.
-    pub leased: usize,
-    /// Ports that some socket has, when it was looked last.
-    pub used: usize,
-    /// Ports that were needed then: connections to one destination take one each, UDP sockets and bind(0) too.
-    pub need: usize,
-    /// "enough", "scarce" (three quarters of the ports are needed) or "plenty" (a block will be given back).
-    pub level: String,
-    /// Ports that may be leased (`--block`, `--blocks`).
-    pub most: usize,
-    /// Why the gateway gives no more; absent: nothing was refused.
-    pub refused: Option<String>,
 }
 
 /// A counter.
@@ -244,8 +260,7 @@ impl fmt::Display for Status {
         }
         writeln!(f, "\nRULES (policy {})", self.policy)?;
         for rule in &self.rules {
-            let RuleAction::Ignore = rule.action;
-            writeln!(f, "I{}-{}", rule.first, rule.last)?;
+            writeln!(f, "{}  hits {}", rule.text, rule.hits)?;
         }
         f.write_char('\n')?;
         let why = if self.waiting.why.is_empty() { String::new() } else { format!("; {}", self.waiting.why) };
@@ -288,11 +303,8 @@ impl fmt::Display for Status {
             writeln!(f, "complaint  {} times {}", complaint.value, complaint.name)?;
         }
         let ours = if self.ephemeral.confined { "confined to" } else { "not confined:" };
-        writeln!(f, "ephemeral  {ours} {}", self.ephemeral.choice)?;
-        writeln!(f, "           {}", blocks(&self.ephemeral))?;
-        if let Some(refused) = &self.ephemeral.refused {
-            writeln!(f, "           no more: {refused}")?;
-        }
+        let reserved = if self.ephemeral.reserved.is_empty() { "nothing" } else { &self.ephemeral.reserved };
+        writeln!(f, "ephemeral  {ours} {}, reserved {reserved}", self.ephemeral.range)?;
         f.write_str("counters  ")?;
         for counter in &self.counters {
             write!(f, " {}={}", counter.name, counter.value)?;
@@ -328,13 +340,6 @@ fn registration(registration: &Registration) -> String {
             tunnels,
             or_dash(registration.flow_policy.clone()),
         ]],
-    )
-}
-
-fn blocks(ephemeral: &Ephemeral) -> String {
-    let Ephemeral { blocks, returning, leased, used, need, level, most, .. } = ephemeral;
-    format!(
-        "{level}: {blocks} blocks ({returning} on the way back), {leased} ports of {most} at most, {used} in use, {need} needed"
     )
 }
 

@@ -132,6 +132,10 @@ pub struct Config {
     pub remote_port: u32,
     /// So many callers at once that cannot be restarted may hold a CPU as long as they wait: one less than there are CPUs.
     pub holders_max: u32,
+    /// Which set of rules holds, how many it has, and the default policy: `rules::WORD_*`.
+    pub rules: u32,
+    /// Always 0.
+    pub pad: u32,
     /// Largest packet that is sent to the gateway, outer header included; 0: nobody wants to hear of a smaller one.
     pub path_mtu: u32,
 }
@@ -259,7 +263,7 @@ pub enum Counter {
 /// Entries of `COUNTERS`.
 pub const COUNTERS: u32 = 17;
 
-const _: () = assert!(size_of::<Config>() == 88);
+const _: () = assert!(size_of::<Config>() == 96);
 const _: () = assert!(size_of::<Port>() == 16);
 const _: () = assert!(size_of::<Pending>() == 16);
 const _: () = assert!(size_of::<Event>() == 64);

@@ -14,6 +14,10 @@ pub struct Layout {
     pub sock_known: u32,
     /// `task_struct.flags`.
     pub task_flags: u32,
+    /// `task_struct.group_leader`, a pointer; 0: unknown, then a process goes by the name of its calling thread alone.
+    pub task_leader: u32,
+    /// `task_struct.comm`.
+    pub task_command: u32,
     /// `task_struct.ptrace`: not 0 while somebody traces the thread.
     pub task_ptrace: u32,
     /// `task_struct.jobctl`.
@@ -77,7 +81,7 @@ pub struct Layout {
 /// No system call's number.
 pub const NO_CALL: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Layout>() == 128);
+const _: () = assert!(size_of::<Layout>() == 136);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, integers only, no padding (size asserted above), any bit pattern valid.

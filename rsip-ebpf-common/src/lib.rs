@@ -8,6 +8,7 @@
 pub mod gateway;
 pub mod host;
 pub mod layout;
+pub mod rules;
 
 /// Changes with every change of a map's layout or meaning.
 pub const ABI_VERSION: u32 = 1;

@@ -2,6 +2,8 @@
 
 use rsip_ebpf_common::host::{PORT_DENIED, PORT_GRANTED, PORT_IGNORED, Port};
 
+/// EACCES: what a program sees when the operator's rules deny it a port (bind(2): the address is protected).
+pub const EACCES: i32 = 13;
 /// EADDRINUSE: what a program sees when another one has the port.
 pub const EADDRINUSE: i32 = 98;
 /// EADDRNOTAVAIL: what a program sees when there is no port to connect from.

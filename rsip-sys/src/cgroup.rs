@@ -71,6 +71,28 @@ pub fn open_root() -> Result<Cgroup, CgroupError> {
     Ok(Cgroup { directory, path: None })
 }
 
+/// The kernel's number for the cgroup at this path of the v2 tree, which begins at its root: what
+/// `bpf_get_current_cgroup_id` gives.
+///
+/// # Errors
+///
+/// There is no such cgroup, or the tree is not mounted.
+pub fn id(path: &str) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let relative = path.trim_start_matches('/');
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    for mount in roots(&mountinfo) {
+        // A folder's inode is its cgroup's number (kernfs on 64-bit machines, since Linux 5.5).
+        match fs::metadata(mount.join(relative)) {
+            Ok(metadata) if metadata.is_dir() => return Ok(metadata.ino()),
+            Ok(_) => {}
+            Err(why) => error = why,
+        }
+    }
+    Err(error)
+}
+
 /// Mount points of the whole v2 tree in the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 fn roots(mountinfo: &str) -> Vec<PathBuf> {
     mountinfo.lines().filter_map(root).collect()

@@ -3,6 +3,7 @@
 //! | module | for |
 //! |---|---|
 //! | [`rundir`] | the run directory, its single-instance lock, atomic files |
+//! | [`config`] | what is wrong with a configuration file, and where |
 //! | [`control`] | control socket: one JSON line each way |
 //! | [`logging`] | log set-up |
 //! | [`exit`] | exit codes and the one line that says why |
@@ -17,6 +18,7 @@
 pub mod bpf;
 pub mod caps;
 pub mod cgroup;
+pub mod config;
 pub mod control;
 pub mod exit;
 pub mod logging;

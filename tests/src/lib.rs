@@ -21,5 +21,4 @@
 //! The tests in `tests/` need root, and fail without it. Run them with `cargo xtask test`, which builds what they start.
 
 pub mod bpf;
-pub mod elf32;
 pub mod lab;

@@ -1,10 +1,6 @@
 //! Which test program belongs to which package: cargo says so when it builds them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -16,7 +12,6 @@ use crate::exec;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Programs {
     names: BTreeMap<String, String>,
-    paths: BTreeMap<String, PathBuf>,
 }
 
 impl Programs {
@@ -27,7 +22,7 @@ impl Programs {
     }
 
     fn read(messages: &str) -> Self {
-        let found = messages.lines().filter_map(|line| {
+        let names = messages.lines().filter_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
             let program = message.get("executable")?.as_str()?;
             let target = message.get("target")?;
@@ -40,9 +35,9 @@ impl Programs {
                 "example" => format!("example-{name}"),
                 _ => "lib".to_owned(),
             };
-            Some((program.to_owned(), format!("{package}/{target}")))
+            Some((file_name(program), format!("{package}/{target}")))
         });
-        Self::from(found)
+        Self { names: names.collect() }
     }
 
     /// The name of a program, by the path that cargo prints when it starts it.
@@ -50,23 +45,9 @@ impl Programs {
         self.names.get(&file_name(path)).map(String::as_str)
     }
 
-    /// Where the program of a name is.
-    pub(crate) fn path(&self, name: &str) -> Option<&Path> {
-        self.paths.get(name).map(PathBuf::as_path)
-    }
-
-    fn from(found: impl Iterator<Item = (String, String)>) -> Self {
-        let mut programs = Self::default();
-        for (path, name) in found {
-            programs.names.insert(file_name(&path), name.clone());
-            programs.paths.insert(name, PathBuf::from(path));
-        }
-        programs
-    }
-
     #[cfg(test)]
     pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
-        Self::from(pairs.iter().map(|(path, name)| ((*path).to_owned(), (*name).to_owned())))
+        Self { names: pairs.iter().map(|(path, name)| (file_name(path), (*name).to_owned())).collect() }
     }
 }
 
@@ -109,6 +90,5 @@ mod tests {
         assert_eq!(programs.name("deps/crash-2"), Some("rsip-lab/crash"));
         assert_eq!(programs.name("deps/rsipdctl-3"), Some("rsipd/bin-rsipdctl"));
         assert_eq!(programs.name("deps/other-4"), None);
-        assert_eq!(programs.path("rsip-lab/crash"), Some(Path::new("/t/deps/crash-2")));
     }
 }

@@ -154,7 +154,7 @@ impl Stop {
                     tokio::time::sleep(FAREWELL).await;
                     return Ok(None);
                 }
-                Request::Status | Request::Listen(_) | Request::Unlisten(_) => {
+                Request::Status | Request::Listen(_) | Request::Unlisten(_) | Request::Rules(_) => {
                     reply.answer(Err("no gateway is found yet".to_owned()));
                 }
             }

@@ -22,12 +22,13 @@ mod choice;
 mod commands;
 mod complaints;
 pub mod effects;
-mod ephemeral;
 pub mod failure;
+mod headroom;
 mod life;
 mod listeners;
 mod release;
 mod report;
+mod rules;
 pub mod start;
 mod trouble;
 mod user_mode;
@@ -49,7 +50,7 @@ use tokio::sync::mpsc;
 
 use self::complaints::Complaints;
 use self::effects::Effects;
-use self::ephemeral::Ephemeral;
+use self::headroom::Headroom;
 use self::listeners::Listeners;
 use self::trouble::Trouble;
 use self::wants::Wants;
@@ -148,7 +149,7 @@ pub struct Agent {
     /// The registration is left as it is, for the next start.
     abandoned: bool,
     complaints: Complaints,
-    ephemeral: Ephemeral,
+    headroom: Headroom,
     /// What a router says fits; not yet done.
     path_mtu: Option<u32>,
     done: bool,
@@ -244,7 +245,8 @@ impl Agent {
         if self.tick <= now {
             self.tick = now + TICK;
             self.look_for_the_untold(now);
-            self.look_at_ephemeral(now).await;
+            self.look_for_headroom(now);
+            self.effects.follow_cgroups();
         }
     }
 
@@ -328,6 +330,9 @@ impl Agent {
                 }
             }
             (_, Stage::Stopping { .. }) => reply.answer(Err("the agent is stopping".to_owned())),
+            (Request::Rules(change), Stage::Starting { .. } | Stage::Running) => {
+                reply.answer(self.change_rules(&change));
+            }
             (_, Stage::Starting { .. }) => reply.answer(Err("the host is not registered yet".to_owned())),
             (Request::Listen(ports), Stage::Running) => {
                 for port in self.listeners.ask(ports, reply) {

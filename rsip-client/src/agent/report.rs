@@ -9,10 +9,10 @@ use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
 
 use super::Agent;
-
+use crate::hooks::PortTable as _;
 use crate::ports;
 use crate::status::{
-    Counter, Hooks, Lease, Program, Registration, Rule, RuleAction, Status, Tunnel, Waiting, Wanted,
+    Counter, Ephemeral, Hooks, Lease, Program, Registration, Status, Tunnel, Waiting, Wanted,
 };
 
 /// Why nothing is hooked.
@@ -46,6 +46,7 @@ impl Agent {
         let sockets = effects.sockets().unwrap_or_default();
         let way = effects.hooks.waiting_way();
         let counted = |counter| effects.hooks.counter(counter).unwrap_or_default();
+        let rules = self.rules();
         Status {
             registration: self.registration(&view),
             leases: view.bindings.iter().map(|binding| self.lease(binding, &sockets)).collect(),
@@ -59,13 +60,9 @@ impl Agent {
                     retry_in: pending.retry_in.map(|left| left.as_secs()),
                 })
                 .collect(),
-            policy: "ACCEPT".to_owned(),
-            rules: effects
-                .book
-                .ignored()
-                .iter()
-                .map(|range| Rule { action: RuleAction::Ignore, first: *range.start(), last: *range.end() })
-                .collect(),
+            policy: rules.policy,
+            policy_hits: rules.policy_hits,
+            rules: rules.rules,
             waiting: Waiting {
                 way: way.map_or_else(|| "none".to_owned(), |chosen| chosen.way.to_string()),
                 why: way.map_or_else(|| NO_HOOKS.to_owned(), |chosen| chosen.why.clone()),
@@ -98,7 +95,7 @@ impl Agent {
                     .map_or_else(|| "no programs".to_owned(), |method| method.to_string()),
             }),
             direct: effects.networks(),
-            ephemeral: self.ephemeral_status(&view),
+            ephemeral: ephemeral(effects.state.sysctls.is_some()),
             counters: COUNTERS
                 .iter()
                 .map(|(name, counter)| Counter {
@@ -146,7 +143,16 @@ impl Agent {
         if binding.leased == Leased::Address {
             return Self::whole(view, sockets);
         }
-        let uses: Vec<usize> = binding.leased.iter().map(|port| self.effects.uses(port, sockets)).collect();
+        let uses: Vec<usize> = binding
+            .leased
+            .iter()
+            .map(|port| {
+                let counted = self.effects.hooks.uses(port).unwrap_or_default();
+                let seen = sockets.get(&port).copied().unwrap_or_default();
+                // The two overlap: a bound socket is in both.
+                seen.max(usize::try_from(counted).unwrap_or(usize::MAX))
+            })
+            .collect();
         let used = uses.iter().filter(|sockets| **sockets > 0).count();
         describe_lease(view, uses.len(), used, uses.iter().sum())
     }
@@ -233,4 +239,10 @@ fn flow_policy(policy: FlowPolicy) -> String {
         RemotePolicy::None => "none",
     };
     format!("local {local}, remote {remote}")
+}
+
+fn ephemeral(confined: bool) -> Ephemeral {
+    let (range, reserved) =
+        ports::current().map(|current| (current.range, current.reserved)).unwrap_or_default();
+    Ephemeral { range: range.split_whitespace().collect::<Vec<_>>().join("-"), reserved, confined }
 }

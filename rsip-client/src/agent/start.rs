@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 
 use super::complaints::Complaints;
 use super::effects::{Effects, Parts};
-use super::ephemeral::Ephemeral;
 use super::failure::{self, EffectError};
+use super::headroom::Headroom;
 use super::listeners::Listeners;
 use super::report::transport_name;
 use super::trouble::Trouble;
@@ -31,9 +31,9 @@ use super::wants::Wants;
 use super::{Agent, Settings, Stage, choice};
 use crate::book::Book;
 use crate::cli::{OnTimeout, PrivilegedPorts, Up};
-use crate::ephemeral::planner::Planner;
 use crate::hooks::any::Hooks;
 use crate::recovery;
+use crate::rules::set::RuleSet;
 use crate::state::{State, Terms};
 use crate::tunnel::path::{self, Path, PathError};
 use crate::tunnel::{self, Options, TunnelError};
@@ -157,7 +157,7 @@ pub(crate) async fn serve(
         effects: Effects::new(Parts {
             netlink,
             hooks,
-            book: Book::new(arguments.ignored()),
+            book: Book::new(rules(arguments, &state)?),
             state,
             path,
             cgroup,
@@ -188,7 +188,7 @@ pub(crate) async fn serve(
         resumed,
         unreachable_told: false,
         complaints: Complaints::default(),
-        ephemeral: Ephemeral::new(Planner::new(arguments.blocks(), arguments.linger)),
+        headroom: Headroom::default(),
         path_mtu: None,
         abandoned: false,
         done: false,
@@ -197,6 +197,31 @@ pub(crate) async fn serve(
     tokio::time::sleep(FAREWELL).await;
     drop(control);
     outcome
+}
+
+/// The rules of the command line; after a crash as they were changed while the last agent ran.
+fn rules(arguments: &Up, state: &State) -> anyhow::Result<RuleSet> {
+    let configured = arguments.rules.set();
+    let set = match &state.rules {
+        None => configured,
+        Some(saved) => {
+            let rules: Result<Vec<_>, _> = saved.rules.iter().map(|rule| rule.parse()).collect();
+            match rules {
+                Ok(rules) => {
+                    tracing::info!(
+                        rules = saved.rules.len(),
+                        "rules as they were changed while the last agent ran"
+                    );
+                    RuleSet::new(rules, saved.policy)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the rules of the last agent cannot be read any more");
+                    configured
+                }
+            }
+        }
+    };
+    set.map_err(|error| Failure::new(ExitCode::Usage, error.to_string()).into())
 }
 
 pub(super) fn listen_for(kind: SignalKind) -> anyhow::Result<Signal> {

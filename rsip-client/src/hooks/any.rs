@@ -12,6 +12,7 @@ use rsip_sys::tc::{Attachment, EbpfError, Method};
 use super::ebpf::{EbpfHooks, ProgramStatus};
 use super::wait::{Chosen, Wish};
 use super::{HooksError, PortTable};
+use crate::rules::compile::Compiled;
 
 /// How far the agent goes into the kernel.
 #[derive(Debug)]
@@ -158,6 +159,36 @@ impl Hooks {
     /// The map does not give it.
     pub fn counter(&self, counter: Counter) -> Result<u64, HooksError> {
         self.ebpf().map_or(Ok(0), |ebpf| ebpf.counter(counter))
+    }
+
+    /// See [`EbpfHooks::write_rules`].
+    ///
+    /// # Errors
+    ///
+    /// A map does not take it; what held before holds.
+    pub fn write_rules(&mut self, compiled: &Compiled, now: u32) -> Result<u32, HooksError> {
+        match self {
+            Self::Full(ebpf) => ebpf.write_rules(compiled, now),
+            Self::TunnelOnly(_) | Self::None => Ok(now),
+        }
+    }
+
+    /// See [`EbpfHooks::rule_hits`].
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn rule_hits(&self, slot: u32) -> Result<u64, HooksError> {
+        self.ebpf().map_or(Ok(0), |ebpf| ebpf.rule_hits(slot))
+    }
+
+    /// See [`EbpfHooks::empty_rule_hits`].
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn empty_rule_hits(&mut self, slot: u32) -> Result<(), HooksError> {
+        self.ebpf_mut().map_or(Ok(()), |ebpf| ebpf.empty_rule_hits(slot))
     }
 
     /// See [`EbpfHooks::counts`].

@@ -15,8 +15,11 @@ use rsip_sys::netlink::{Link, Netlink, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 use tokio::io::unix::AsyncFd;
 
+use super::rules::RuleMaps;
 use super::wait::{self, Chosen, Wish};
 use super::{HooksError, PortTable, layout::Places, links};
+
+use crate::rules::compile::Compiled;
 
 /// Written by `cargo xtask build-ebpf`; empty where that was not run before this crate was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-host"));
@@ -65,6 +68,7 @@ pub struct EbpfHooks {
     sockets: HashMap<MapData, u64, u32>,
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
+    rules: RuleMaps,
     events: AsyncFd<RingBuf<MapData>>,
     links: Vec<(&'static str, FdLink)>,
     waiting: Option<Chosen>,
@@ -113,6 +117,7 @@ impl EbpfHooks {
             sockets: tc::take_map(&mut ebpf, maps::SOCKETS)?,
             local: tc::take_map(&mut ebpf, maps::LOCAL)?,
             counters: tc::take_map(&mut ebpf, maps::COUNTERS)?,
+            rules: RuleMaps::take(&mut ebpf)?,
             events,
             ebpf,
             waiting,
@@ -255,6 +260,33 @@ impl EbpfHooks {
         Ok(values.iter().sum())
     }
 
+    /// Writes rules. They hold when the answer is written as [`host::Config::rules`]; `now`: what stands there.
+    ///
+    /// # Errors
+    ///
+    /// A map does not take it; what held before holds.
+    pub fn write_rules(&mut self, compiled: &Compiled, now: u32) -> Result<u32, HooksError> {
+        self.rules.write(compiled, now)
+    }
+
+    /// How many binds the rule with this slot decided.
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn rule_hits(&self, slot: u32) -> Result<u64, HooksError> {
+        self.rules.hits(slot)
+    }
+
+    /// A rule begins to count anew.
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn empty_rule_hits(&mut self, slot: u32) -> Result<(), HooksError> {
+        self.rules.empty(slot)
+    }
+
     /// Whether the programs count the socket with this cookie: it was bound under their eyes.
     pub fn counts(&self, cookie: u64) -> bool {
         self.sockets.get(&cookie, 0).is_ok()
@@ -346,7 +378,7 @@ fn attach_program(ebpf: &mut Ebpf, name: &str, kind: Kind, cgroup: &File) -> Res
     link.map_err(|_| ProgramError::NotAttached)
 }
 
-fn map_error(name: &'static str) -> impl Fn(MapError) -> HooksError {
+pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> HooksError {
     move |source| HooksError::Map { name, source: Box::new(source) }
 }
 

@@ -15,7 +15,7 @@ const COMPAT: (&str, u32, u32, u32) = ("status", 0x0002, 361, 102);
 const COMPAT: (&str, u32, u32, u32) = ("flags", 1 << 22, 282, rsip_ebpf_common::layout::NO_CALL);
 
 /// In the order in which [`Places::read`] takes them.
-const WANTED: [Wanted; 28] = [
+const WANTED: [Wanted; 30] = [
     Wanted::Member("sock_common", "skc_ipv6only"),
     Wanted::Member("task_struct", "flags"),
     Wanted::Member("task_struct", "ptrace"),
@@ -44,6 +44,8 @@ const WANTED: [Wanted; 28] = [
     Wanted::Member("net", "user_ns"),
     Wanted::Member("net", "ipv4"),
     Wanted::Member("netns_ipv4", "sysctl_ip_prot_sock"),
+    Wanted::Member("task_struct", "group_leader"),
+    Wanted::Member("task_struct", "comm"),
 ];
 
 /// What this kernel tells.
@@ -94,6 +96,8 @@ impl Places {
             net_namespace,
             ipv4,
             port_start,
+            leader,
+            command,
         ] = found;
         let byte = |bit: Option<u32>| bit.map_or(0, |bit| bit / 8);
         // Bit fields are counted from the low end on little-endian machines, which are all that the programs are built for.
@@ -110,6 +114,8 @@ impl Places {
                 flags, ptrace, jobctl, pending, blocked, signal, sighand, set, shared, threads, action, size,
             ]),
             sock_known: all(&[kernel, socket, file]),
+            task_leader: leader.and(command).map_or(0, |_| byte(leader)),
+            task_command: byte(command),
             task_flags: byte(flags),
             task_ptrace: byte(ptrace),
             task_jobctl: byte(jobctl),

@@ -8,6 +8,7 @@ mod btf;
 pub mod ebpf;
 pub mod layout;
 mod links;
+mod rules;
 pub mod wait;
 
 use rsip_ebpf_common::host;

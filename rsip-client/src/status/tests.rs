@@ -48,7 +48,18 @@ fn example() -> Status {
             retry_in: Some(9),
         }],
         policy: "ACCEPT".to_owned(),
-        rules: vec![Rule { action: RuleAction::Ignore, first: 6010, last: 6010 }],
+        policy_hits: 0,
+        rules: vec![Rule {
+            text: "I6010-6010".to_owned(),
+            action: Action::Ignore,
+            first: 6010,
+            last: 6010,
+            protocol: None,
+            program: None,
+            user: None,
+            cgroup: None,
+            hits: 3,
+        }],
         waiting: Waiting {
             way: "poll".to_owned(),
             why: "asked for".to_owned(),
@@ -76,20 +87,7 @@ fn example() -> Status {
                 refused: Some("the leased address lies in it".to_owned()),
             },
         ],
-        ephemeral: Ephemeral {
-            range: "10000-10255".to_owned(),
-            reserved: "1-9999,10255-65535".to_owned(),
-            choice: "10000-10254".to_owned(),
-            confined: true,
-            blocks: 1,
-            returning: 0,
-            leased: 255,
-            used: 3,
-            need: 2,
-            level: "enough".to_owned(),
-            most: 65_280,
-            refused: None,
-        },
+        ephemeral: Ephemeral { range: "10000 10254".to_owned(), reserved: String::new(), confined: true },
         counters: vec![Counter { name: "bind_granted".to_owned(), value: 4 }],
         pid: 1,
         version: "0.1.0".to_owned(),
@@ -108,7 +106,7 @@ LEASED ADDRESS  PORTS        BIND ID  LEASE TIME  REMAINING  KIND               
 wanted: static 443: 311 LOCAL_ADDRPORT_INUSE, again in 9 s
 
 RULES (policy ACCEPT)
-I6010-6010
+I6010-6010  hits 3
 
 waiting    poll up to 2.5 s; asked for
            restarted 0, failed 0, held 3, timed out 1
@@ -119,8 +117,7 @@ direct     10.88.0.0/24 (gateway)
 direct     NOT 0.0.0.0/0 (gateway): the leased address lies in it
 peer       198.51.100.7:443, nobody else
 complaint  2 times 313 LOCAL_ADDRPORT_UNALLOWED
-ephemeral  confined to 10000-10254
-           enough: 1 blocks (0 on the way back), 255 ports of 65280 at most, 3 in use, 2 needed
+ephemeral  confined to 10000 10254, reserved nothing
 counters   bind_granted=4
 ";
     assert_eq!(example().to_string(), expected);

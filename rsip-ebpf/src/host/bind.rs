@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use rsip_ebpf::port::{EADDRINUSE, Verdict, verdict};
+use rsip_ebpf::port::{EACCES, EADDRINUSE, Verdict, verdict};
 use rsip_ebpf_common::host::{
     Config, Counter, EVENT_WANT_PORT, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending, Port,
     WAIT_POLL,
@@ -22,7 +22,9 @@ use crate::{
     atomic, event,
     kernel::read,
     maps::{self, HOLDERS, PENDING, PORTS, count},
-    park, privilege, scope,
+    park, privilege,
+    rules::{self, Decision},
+    scope,
     task::{SIGKILL, Task, bit},
 };
 
@@ -144,16 +146,30 @@ fn decide(ctx: &SockAddrContext, config: &Config, address: u32, port: u32) -> An
     if config.flags & FLAG_PRIVILEGED == 0 && privilege::is_refused(sock.cast(), port) {
         return Answer::Pass;
     }
-    if config.flags & FLAG_WHOLE != 0 {
-        count(Counter::BindGranted);
-        return Answer::Granted;
-    }
     // SAFETY: takes no pointer.
     if unsafe { bpf_get_retval() } != 0 {
         // Another program on the hook has refused already: nobody needs the port.
         return Answer::Pass;
     }
-    answer(now_verdict(port)).unwrap_or_else(|| wait(ctx, config, port))
+    // SAFETY: the context is valid as long as the program runs.
+    let protocol = unsafe { (*ctx.sock_addr).protocol };
+    let (decision, slot) = rules::decide(config, port, protocol);
+    let answer = match decision {
+        Decision::Ignore => Answer::Pass,
+        Decision::Deny => {
+            count(Counter::BindDenied);
+            Answer::Refuse(EACCES)
+        }
+        Decision::Lease if config.flags & FLAG_WHOLE != 0 => {
+            count(Counter::BindGranted);
+            Answer::Granted
+        }
+        Decision::Lease => answer(now_verdict(port)).unwrap_or_else(|| wait(ctx, config, port)),
+    };
+    if !matches!(answer, Answer::Restart) {
+        rules::hit(slot);
+    }
+    answer
 }
 
 /// The answer to a verdict; `None`: none yet.

@@ -12,6 +12,7 @@ use rsip_ebpf_common::host::{Config, Counter, EVENT_RELEASED, PORT_IGNORED};
 use crate::{
     atomic, event, kernel,
     maps::{PORTS, SOCKETS, USES, count},
+    rules::{self, Decision},
     scope,
 };
 
@@ -71,6 +72,11 @@ fn bound(ctx: &SockContext, config: &Config, address: u32) {
     match PORTS.get(port) {
         Some(entry) if entry.state != PORT_IGNORED => {}
         _ => return,
+    }
+    // SAFETY: as above.
+    let protocol = unsafe { (*ctx.sock).protocol };
+    if rules::decide(config, port, protocol).0 == Decision::Ignore {
+        return;
     }
     // SAFETY: the helper takes the context of this program type.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };

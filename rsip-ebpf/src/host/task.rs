@@ -1,7 +1,7 @@
 //! The calling thread, as the kernel sees it: its signals, and who watches it.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use rsip_ebpf_common::layout::Layout;
+use rsip_ebpf_common::{layout::Layout, rules::COMMAND_LENGTH};
 
 use crate::{
     kernel::{member, read},
@@ -79,6 +79,16 @@ impl Task {
     #[inline(always)]
     pub(crate) fn is_kernel_thread(self) -> bool {
         member::<u32>(self.address, self.layout.task_flags) & PF_KTHREAD != 0
+    }
+
+    /// The command name of the process, which is that of its first thread.
+    #[inline(always)]
+    pub(crate) fn leader_command(self) -> [u8; COMMAND_LENGTH] {
+        if self.layout.task_leader == 0 {
+            return [0; COMMAND_LENGTH];
+        }
+        let leader: u64 = member(self.address, self.layout.task_leader);
+        member(leader, self.layout.task_command)
     }
 
     /// Whether a debugger or tracer sees every signal of this thread.

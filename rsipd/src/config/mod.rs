@@ -3,7 +3,6 @@
 
 mod contradictions;
 mod policy;
-mod problem;
 mod settings;
 mod value;
 mod words;
@@ -14,13 +13,15 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub(crate) use policy::{denies_all_ports, remote_deny_text};
-pub use problem::{ConfigError, Place, Problem};
+pub use rsip_sys::config::{ConfigError, Place, Problem};
 use settings::KEYS;
 pub use settings::{DatapathChoice, Settings};
 pub(crate) use value::network_of;
 
 /// Where the configuration is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/rsip/rsipd.conf";
+/// Lists everything that is wrong with it.
+pub(crate) const CHECKER: &str = "rsipd check";
 
 /// A file that was read: its settings, and where each key stands, for complaints that need a look at the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Config {
                 };
                 let what = format!("cannot read the configuration: {error}");
                 let problem = Problem { place: None, key: None, what, hint: hint.to_owned() };
-                Err(ConfigError::new(file, vec![problem]))
+                Err(ConfigError::new(file, vec![problem], CHECKER))
             }
         }
     }
@@ -69,7 +70,7 @@ impl Config {
                 what: error.message().replace('\n', "; "),
                 hint: "the file is TOML: KEY = value, text in quotes, lists in [ ]".to_owned(),
             });
-            return Err(ConfigError::new(file, problems.collect()));
+            return Err(ConfigError::new(file, problems.collect(), CHECKER));
         }
         let mut settings = Settings::default();
         let mut places = BTreeMap::new();
@@ -97,7 +98,7 @@ impl Config {
         }
         let config = Self { file: file.to_owned(), settings, places };
         problems.extend(contradictions::of(&config));
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(file, problems)) }
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(file, problems, CHECKER)) }
     }
 
     /// Whether the file sets this key.
@@ -116,27 +117,5 @@ impl Config {
 /// What an unknown key may have meant.
 fn suggestion(name: &str) -> String {
     let upper = name.to_uppercase().replace('-', "_");
-    match KEYS.iter().map(|key| (distance(&upper, key.name), key.name)).min() {
-        Some((distance, key)) if distance <= 2 => format!("did you mean {key}?"),
-        _ => format!("the keys are {}", KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// Insertions, deletions and exchanges of characters from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(to.chars()) {
-            let best = (diagonal + usize::from(a != b)).min(left + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = best;
-            left = best;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
+    rsip_sys::config::suggestion(&upper, KEYS.iter().map(|key| key.name))
 }

@@ -136,7 +136,7 @@ impl Plan {
         let (Some(internal), Some(external), Some(own), Some(pool), Some(leased), true) =
             (internal, external, own, pool, leased, problems.is_empty())
         else {
-            return Err(ConfigError::new(&config.file, problems));
+            return Err(ConfigError::new(&config.file, problems, crate::config::CHECKER));
         };
         let private_nets = settings.private_nets.clone().unwrap_or_else(|| {
             let network = |a: &InterfaceAddress| (network_of(a.address, a.prefix_length), a.prefix_length);

@@ -17,7 +17,6 @@ pub mod process;
 pub mod server;
 pub mod slp;
 pub mod snapshot;
-pub mod swarm;
 pub mod system;
 pub mod topology;
 pub mod wait;

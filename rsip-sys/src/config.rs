@@ -1,10 +1,10 @@
-//! What is wrong with a configuration, and where.
+//! What is wrong with a configuration file, and where: the same words for both daemons.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use rsip_sys::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure};
 
 /// A place in the file; both count from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,15 +52,17 @@ pub struct ConfigError {
     pub file: PathBuf,
     /// What is wrong.
     pub problems: Vec<Problem>,
+    /// The command that lists all of it.
+    pub checker: &'static str,
 }
 
 impl ConfigError {
     /// The problems of `file`, sorted by place; those without one are last.
     #[must_use]
-    pub fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
+    pub fn new(file: &Path, mut problems: Vec<Problem>, checker: &'static str) -> Self {
         // What is not there at all comes last: more often than not it is there, misspelt.
         problems.sort_by_key(|problem| (problem.place.is_none(), problem.place));
-        Self { file: file.to_owned(), problems }
+        Self { file: file.to_owned(), problems, checker }
     }
 
     /// One line for each problem: `FILE:LINE:COLUMN: KEY: what: hint`.
@@ -95,12 +97,40 @@ impl fmt::Display for ConfigError {
         f.write_str(&self.lines().next().unwrap_or_default())?;
         match self.problems.len().saturating_sub(1) {
             0 => Ok(()),
-            more => write!(f, " (and {more} more: `rsipd check` lists them)"),
+            more => write!(f, " (and {more} more: `{}` lists them)", self.checker),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+/// What an unknown key may have meant: a known one that is spelt nearly the same, else all of them.
+#[must_use]
+pub fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match known.clone().map(|key| (distance(name, key), key)).min() {
+        Some((distance, key)) if distance <= 2 => format!("did you mean {key}?"),
+        _ => format!("the keys are {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Insertions, deletions and exchanges of characters from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, b) in row.iter_mut().skip(1).zip(to.chars()) {
+            let best = (diagonal + usize::from(a != b)).min(left + 1).min(*cell + 1);
+            diagonal = *cell;
+            *cell = best;
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
 
 #[cfg(test)]
 mod tests {
