@@ -147,9 +147,10 @@ pub struct Up {
     /// meaning with rsa-ip.
     #[arg(long, value_name = "COUNT", default_value_t = 255)]
     pub block: u8,
-    /// Lease another block whenever three quarters of the ports are in use, up to so many blocks.
-    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
-    pub blocks: u8,
+    /// Lease another block whenever three quarters of the ports are in use, up to so many blocks; blocks that are not needed are
+    /// given back. The default is more than a gateway has. For example: --block 64 --blocks 8
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=65_535))]
+    pub blocks: u16,
     /// Be the user-mode client: lease ports at start and confine the kernel's own choice of ports to them, but look at nobody's
     /// bind() or connect(). A server's port has to be named with --listen.
     #[arg(long)]
@@ -227,11 +228,11 @@ impl Up {
     #[must_use]
     pub fn blocks(&self) -> Blocks {
         match self.ports {
-            None => Blocks { size: self.block, first: 1, most: self.blocks.into() },
+            None => Blocks { size: self.block, first: 1, most: self.blocks },
             Some(ports) => {
                 let first = ports.div_ceil(u8::MAX.into()).max(1);
                 let size = u8::try_from(ports.div_ceil(first)).unwrap_or(u8::MAX);
-                let most = if self.no_hooks { first } else { first.max(self.blocks.into()) };
+                let most = if self.no_hooks { first } else { first.max(self.blocks) };
                 Blocks { size, first, most }
             }
         }
@@ -401,7 +402,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(blocks(&[]), Blocks { size: 255, first: 1, most: 4 });
+        assert_eq!(blocks(&[]), Blocks { size: 255, first: 1, most: 256 });
         for (ports, size, first) in
             [("0", 0, 1), ("1", 1, 1), ("255", 255, 1), ("256", 128, 2), ("510", 255, 2), ("511", 171, 3)]
         {
@@ -410,7 +411,7 @@ mod tests {
         }
         let most = blocks(&["--ports", "64512"]);
         assert!(u32::from(most.size) * u32::from(most.first) >= 64_512 && most.most == most.first);
-        assert_eq!(blocks(&["--ports", "255"]).most, 4, "with hooks there may be more later");
+        assert_eq!(blocks(&["--ports", "255"]).most, 256, "with hooks there may be more later");
     }
 
     #[test]

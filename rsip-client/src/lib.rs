@@ -24,6 +24,7 @@ pub mod cli;
 pub mod control;
 pub mod discovery;
 pub mod doctor;
+pub mod ephemeral;
 pub mod hooks;
 pub mod ping;
 pub mod ports;

@@ -235,8 +235,26 @@ pub struct Ephemeral {
     pub range: String,
     /// `ip_local_reserved_ports` now.
     pub reserved: String,
+    /// What both leave to the kernel.
+    pub choice: String,
     /// Whether they are ours.
     pub confined: bool,
+    /// Blocks that are leased.
+    pub blocks: usize,
+    /// Of these: out of the kernel's choice, to be given back when nobody uses them.
+    pub returning: usize,
+    /// Ports of all blocks.
+    pub leased: usize,
+    /// Ports that some socket has, when it was looked last.
+    pub used: usize,
+    /// Ports that were needed then: connections to one destination take one each, UDP sockets and bind(0) too.
+    pub need: usize,
+    /// "enough", "scarce" (three quarters of the ports are needed) or "plenty" (a block will be given back).
+    pub level: String,
+    /// Ports that may be leased (`--block`, `--blocks`).
+    pub most: usize,
+    /// Why the gateway gives no more; absent: nothing was refused.
+    pub refused: Option<String>,
 }
 
 /// A counter.
@@ -303,8 +321,11 @@ impl fmt::Display for Status {
             writeln!(f, "complaint  {} times {}", complaint.value, complaint.name)?;
         }
         let ours = if self.ephemeral.confined { "confined to" } else { "not confined:" };
-        let reserved = if self.ephemeral.reserved.is_empty() { "nothing" } else { &self.ephemeral.reserved };
-        writeln!(f, "ephemeral  {ours} {}, reserved {reserved}", self.ephemeral.range)?;
+        writeln!(f, "ephemeral  {ours} {}", self.ephemeral.choice)?;
+        writeln!(f, "           {}", blocks(&self.ephemeral))?;
+        if let Some(refused) = &self.ephemeral.refused {
+            writeln!(f, "           no more: {refused}")?;
+        }
         f.write_str("counters  ")?;
         for counter in &self.counters {
             write!(f, " {}={}", counter.name, counter.value)?;
@@ -340,6 +361,13 @@ fn registration(registration: &Registration) -> String {
             tunnels,
             or_dash(registration.flow_policy.clone()),
         ]],
+    )
+}
+
+fn blocks(ephemeral: &Ephemeral) -> String {
+    let Ephemeral { blocks, returning, leased, used, need, level, most, .. } = ephemeral;
+    format!(
+        "{level}: {blocks} blocks ({returning} on the way back), {leased} ports of {most} at most, {used} in use, {need} needed"
     )
 }
 

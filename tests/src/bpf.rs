@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod host;
 pub mod packet;
+pub mod program;
 pub mod tun;
 
 use std::path::{Path, PathBuf};

@@ -21,4 +21,5 @@
 //! The tests in `tests/` need root, and fail without it. Run them with `cargo xtask test`, which builds what they start.
 
 pub mod bpf;
+pub mod elf32;
 pub mod lab;

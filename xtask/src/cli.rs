@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{demo, ebpf, fuzz, lint, setup, test, toolchain::Toolchain, workspace::Workspace};
+use crate::{demo, ebpf, fuzz, lint, setup, test, toolchain::Toolchain, vm, workspace::Workspace};
 
 /// Sets up, builds and tests RSIP.
 #[derive(Debug, Parser)]
@@ -17,10 +17,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Find or build the eBPF tool chain, and install the Debian packages that demo and tests need.
+    /// Find or build the eBPF tool chain, install the Debian packages that demo and tests need, get the tests' kernels.
     ///
     /// Does nothing where all is there. The tool chain goes into target/tools; packages are installed with apt-get, and
-    /// servers among them are neither started nor enabled on this machine.
+    /// servers among them are neither started nor enabled on this machine. Kernels for virtual machines go into
+    /// target/vm and are not installed.
     #[command(
         after_help = "Example:\n  cargo xtask setup\n  cargo xtask setup --no-packages    # needs no root"
     )]
@@ -44,24 +45,44 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<String>,
     },
-    /// Run every test: outside the lab, then in the lab as root; then see whether anything was left behind.
+    /// Run every test: outside the lab, in the lab as root, and in virtual machines with Debian's kernels; then see
+    /// whether anything was left behind.
     ///
     /// Sets up and builds what is missing first. A test that is left out fails the run.
     #[command(after_help = "Example:\n  cargo xtask test\n  cargo xtask test --unit            # needs no \
                             root\n  cargo xtask test --lab apache      # lab tests with \"apache\" in their \
-                            names\n  cargo xtask test --lab apache -- --nocapture")]
+                            names\n  cargo xtask test --lab apache -- --nocapture\n  cargo xtask test --vm            \
+                            # on other kernels, in virtual machines")]
     Test {
         /// Only the tests outside the lab.
-        #[arg(long, conflicts_with = "lab")]
+        #[arg(long, conflicts_with_all = ["lab", "vm"])]
         unit: bool,
         /// Only the tests in the lab.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "vm")]
         lab: bool,
+        /// Only the tests in virtual machines.
+        #[arg(long)]
+        vm: bool,
         /// Only tests with this in their names.
         filters: Vec<String>,
         /// Passed on to the test programs.
         #[arg(last = true, value_name = "ARG")]
         arguments: Vec<String>,
+    },
+    /// Run the lab's tests on other kernels, in virtual machines that are emulated.
+    ///
+    /// tests/vm.toml has the kernels and what runs on which; kernels come from Debian's archive into target/vm. A
+    /// machine sees this machine's files, and what it writes is forgotten. Takes root.
+    #[command(
+        after_help = "Example:\n  cargo xtask vm                  # all kernels\n  cargo xtask vm 6.1 newest\n  \
+                            cargo xtask vm 6.12 -- 'uname -r; bpftool feature'   # one command"
+    )]
+    Vm {
+        /// Names of kernels [default: all]
+        kernels: Vec<String>,
+        /// A command in place of the tests; $RSIP_BIN_DIR has the programs that were built last.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
     },
     /// Look for inputs that bring the protocol's code down, for a given time.
     ///
@@ -94,12 +115,16 @@ impl Cli {
             Verb::Setup { no_packages: true } => {
                 setup::bpf_tools(&workspace, &Toolchain::detect()?).map(|_tools| ())
             }
-            Verb::Setup { no_packages: false } => setup::all(&workspace),
+            Verb::Setup { no_packages: false } => {
+                setup::all(&workspace)?;
+                vm::fetch(&workspace)
+            }
             Verb::BuildEbpf => ebpf::build(&workspace),
             Verb::Demo { arguments } => demo::run(&workspace, &arguments),
-            Verb::Test { unit, lab, filters, arguments } => {
-                test::run(&workspace, &test::Choice { unit, lab, filters, arguments })
+            Verb::Test { unit, lab, vm, filters, arguments } => {
+                test::run(&workspace, &test::Choice { unit, lab, vm, filters, arguments })
             }
+            Verb::Vm { kernels, command } => vm::run(&workspace, &vm::Choice { kernels, command }),
             Verb::Fuzz { targets, time, keep } => {
                 fuzz::run(&workspace, &fuzz::Choice { targets, time, keep })
             }
@@ -130,7 +155,7 @@ mod tests {
         let cli = Cli::try_parse_from(["xtask", "test", "--lab", "apache", "--", "--nocapture"]).unwrap();
         assert!(matches!(
             cli.verb,
-            Verb::Test { unit: false, lab: true, filters, arguments }
+            Verb::Test { unit: false, lab: true, vm: false, filters, arguments }
                 if filters == ["apache"] && arguments == ["--nocapture"]
         ));
     }

@@ -1,7 +1,7 @@
 //! The developer's one door: `cargo xtask VERB`. It sets up the eBPF tool chain, builds the eBPF programs, and runs the
 //! demo, the tests and the checks, each from a fresh clone with nothing prepared.
 //!
-//! One file per verb (`setup/`, `ebpf`, `test`, `lint`, `demo`); `exec` runs programs, `workspace` knows the places,
+//! One file per verb (`setup/`, `ebpf`, `test`, `vm/`, `lint`, `demo`); `exec` runs programs, `workspace` knows the places,
 //! `toolchain` knows the Rust compiler, `tally` counts tests, `judge` has tshark decode what they have captured, `leaks` compares the machine
 //! before and after, `tidy` holds the architecture.
 
@@ -20,6 +20,7 @@ mod tally;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

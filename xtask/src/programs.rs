@@ -1,6 +1,10 @@
 //! Which test program belongs to which package: cargo says so when it builds them.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -12,6 +16,7 @@ use crate::exec;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Programs {
     names: BTreeMap<String, String>,
+    paths: BTreeMap<String, PathBuf>,
 }
 
 impl Programs {
@@ -22,7 +27,7 @@ impl Programs {
     }
 
     fn read(messages: &str) -> Self {
-        let names = messages.lines().filter_map(|line| {
+        let found = messages.lines().filter_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
             let program = message.get("executable")?.as_str()?;
             let target = message.get("target")?;
@@ -35,9 +40,9 @@ impl Programs {
                 "example" => format!("example-{name}"),
                 _ => "lib".to_owned(),
             };
-            Some((file_name(program), format!("{package}/{target}")))
+            Some((program.to_owned(), format!("{package}/{target}")))
         });
-        Self { names: names.collect() }
+        Self::from(found)
     }
 
     /// The name of a program, by the path that cargo prints when it starts it.
@@ -45,9 +50,23 @@ impl Programs {
         self.names.get(&file_name(path)).map(String::as_str)
     }
 
+    /// Where the program of a name is.
+    pub(crate) fn path(&self, name: &str) -> Option<&Path> {
+        self.paths.get(name).map(PathBuf::as_path)
+    }
+
+    fn from(found: impl Iterator<Item = (String, String)>) -> Self {
+        let mut programs = Self::default();
+        for (path, name) in found {
+            programs.names.insert(file_name(&path), name.clone());
+            programs.paths.insert(name, PathBuf::from(path));
+        }
+        programs
+    }
+
     #[cfg(test)]
     pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
-        Self { names: pairs.iter().map(|(path, name)| (file_name(path), (*name).to_owned())).collect() }
+        Self::from(pairs.iter().map(|(path, name)| ((*path).to_owned(), (*name).to_owned())))
     }
 }
 
@@ -90,5 +109,6 @@ mod tests {
         assert_eq!(programs.name("deps/crash-2"), Some("rsip-lab/crash"));
         assert_eq!(programs.name("deps/rsipdctl-3"), Some("rsipd/bin-rsipdctl"));
         assert_eq!(programs.name("deps/other-4"), None);
+        assert_eq!(programs.path("rsip-lab/crash"), Some(Path::new("/t/deps/crash-2")));
     }
 }

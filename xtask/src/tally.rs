@@ -55,7 +55,7 @@ impl Tally {
 
     /// Reads `Running tests/a.rs (target/debug/deps/a-1)`, `test name ... FAILED` and
     /// `test result: ok. 5 passed; 0 failed; 1 ignored; …`.
-    fn count(&mut self, line: &str, programs: &Programs) {
+    pub(crate) fn count(&mut self, line: &str, programs: &Programs) {
         if let Some(result) = line.strip_prefix("test result: ") {
             for part in result.split(';') {
                 let mut words = part.split_whitespace().rev();
@@ -90,6 +90,22 @@ impl Tally {
                 self.failures.push(name);
             }
         }
+    }
+
+    /// One that has counted nothing yet.
+    pub(crate) fn so_far(ended_well: bool) -> Self {
+        Self { ended_well, ..Self::default() }
+    }
+
+    /// Adds what another part of the same run said.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.failures.extend(other.failures);
+        self.names.extend(other.names);
+        self.ended_well &= other.ended_well;
+        self.took += other.took;
     }
 
     fn passed(&mut self, name: &str) {

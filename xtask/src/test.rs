@@ -1,7 +1,5 @@
 //! `cargo xtask test`: everything that can fail, from a fresh clone, with one summary at the end.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 
 use crate::{
@@ -12,6 +10,7 @@ use crate::{
     programs::Programs,
     setup,
     tally::Tally,
+    vm,
     workspace::Workspace,
 };
 
@@ -25,10 +24,19 @@ pub(crate) struct Choice {
     pub(crate) unit: bool,
     /// Only those in the lab.
     pub(crate) lab: bool,
+    /// Only those in virtual machines.
+    pub(crate) vm: bool,
     /// Parts of names; none: all.
     pub(crate) filters: Vec<String>,
     /// Passed on to the test programs.
     pub(crate) arguments: Vec<String>,
+}
+
+impl Choice {
+    /// Those who name tests get virtual machines where they ask for them: starting one takes its time.
+    fn wants_vm(&self) -> bool {
+        self.vm || !(self.unit || self.lab) && self.filters.is_empty() && self.arguments.is_empty()
+    }
 }
 
 /// Runs the chosen tests; an error if one failed, was left out, or left something behind on the machine.
@@ -41,33 +49,43 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
             );
         }
         setup::all(workspace)?;
+        if choice.wants_vm() {
+            vm::fetch(workspace)?;
+        }
         // Embedded by the daemons, so before anything that builds them.
         ebpf::build(workspace)?;
     }
     judge::forget_captures(workspace)?;
     let mut parts = Vec::new();
-    if !choice.lab {
-        parts.push(("outside the lab", unit(workspace, choice)?));
+    if !choice.lab && !choice.vm {
+        parts.push(("outside the lab".to_owned(), unit(workspace, choice)?));
     }
     let mut left = Vec::new();
     if !choice.unit {
         build_programs(workspace)?;
         let programs = workspace.programs();
         let before = Snapshot::take(&programs);
-        parts.push(("in the lab", lab(workspace, choice, &programs)?));
+        let tests = Programs::build(&mut lab_tests(workspace))?;
+        if !choice.vm {
+            parts.push(("in the lab".to_owned(), lab(workspace, choice, &tests)?));
+        }
+        if choice.wants_vm() {
+            parts.extend(vm::test(workspace, &tests, &choice.filters)?);
+        }
         left = before.differences(&programs);
     }
     let covered = check_coverage(workspace, choice, &parts);
     // Part of the tests only: then not everything can have been said. The tests outside the lab say all of it.
     let complete = choice.filters.is_empty() && choice.arguments.is_empty() && !choice.lab;
-    let judged = judge::judge(workspace, complete);
+    // In a virtual machine nothing is recorded.
+    let judged = if choice.vm { Ok(()) } else { judge::judge(workspace, complete) };
     summarise(&parts, &left)?;
     covered.and(judged)
 }
 
 /// The page on the RFC's requirements, as far as this run can tell.
-fn check_coverage(workspace: &Workspace, choice: &Choice, parts: &[(&str, Tally)]) -> Result<()> {
-    if !choice.filters.is_empty() || !choice.arguments.is_empty() {
+fn check_coverage(workspace: &Workspace, choice: &Choice, parts: &[(String, Tally)]) -> Result<()> {
+    if !choice.filters.is_empty() || !choice.arguments.is_empty() || choice.vm {
         return Ok(());
     }
     let ran = parts.iter().flat_map(|(_, tally)| tally.names.iter().cloned()).collect();
@@ -101,17 +119,18 @@ fn unit(workspace: &Workspace, choice: &Choice) -> Result<Tally> {
     Ok(tally)
 }
 
-fn lab(workspace: &Workspace, choice: &Choice, programs: &Path) -> Result<Tally> {
+/// Builds and runs the lab's tests, as it stands.
+pub(crate) fn lab_tests(workspace: &Workspace) -> std::process::Command {
+    let mut command = cargo_test(workspace);
+    command.args(["--package", LAB]).env("RSIP_BIN_DIR", workspace.programs());
+    command
+}
+
+fn lab(workspace: &Workspace, choice: &Choice, tests: &Programs) -> Result<Tally> {
     let step = Step::start("tests in the lab: real programs in network namespaces", "some minutes");
-    let command = || {
-        let mut command = cargo_test(workspace);
-        command.args(["--package", LAB]).env("RSIP_BIN_DIR", programs);
-        command
-    };
-    let tests = Programs::build(&mut command())?;
     // One after the other: they share the machine's cgroup tree and its load.
     let arguments = command_line(&["--test-threads=1"], choice);
-    let tally = Tally::of(command().arg("--").args(arguments), &tests)?;
+    let tally = Tally::of(lab_tests(workspace).arg("--").args(arguments), tests)?;
     step.done("all have run");
     Ok(tally)
 }
@@ -129,7 +148,8 @@ fn cargo_test(workspace: &Workspace) -> std::process::Command {
     command
 }
 
-fn summarise(parts: &[(&str, Tally)], left: &[String]) -> Result<()> {
+/// Says how the parts of a run went and what they left behind; an error where that is not good.
+pub(crate) fn summarise(parts: &[(String, Tally)], left: &[String]) -> Result<()> {
     println!("\n==> summary");
     for (name, tally) in parts {
         println!(
@@ -178,11 +198,25 @@ mod tests {
         tally
     }
 
+    fn parts(counts: &[(usize, usize)]) -> Vec<(String, Tally)> {
+        counts.iter().map(|(passed, failed)| ("a".to_owned(), tally(*passed, *failed))).collect()
+    }
+
+    #[test]
+    fn starts_virtual_machines_when_everything_or_they_are_asked_for() {
+        let all = Choice::default();
+        assert!(all.wants_vm());
+        assert!(Choice { vm: true, filters: vec!["a".into()], ..all.clone() }.wants_vm());
+        assert!(!Choice { filters: vec!["a".into()], ..all.clone() }.wants_vm());
+        assert!(!Choice { unit: true, ..all.clone() }.wants_vm());
+        assert!(!Choice { lab: true, ..all }.wants_vm());
+    }
+
     #[test]
     fn is_content_only_when_all_passed_and_nothing_stayed() {
-        assert!(summarise(&[("a", tally(3, 0)), ("b", tally(0, 0))], &[]).is_ok());
-        assert!(summarise(&[("a", tally(3, 0)), ("b", tally(2, 1))], &[]).is_err());
-        assert!(summarise(&[("a", tally(3, 0))], &["device".to_owned()]).is_err());
-        assert!(summarise(&[("a", tally(0, 0))], &[]).is_err(), "a filter that no test matches");
+        assert!(summarise(&parts(&[(3, 0), (0, 0)]), &[]).is_ok());
+        assert!(summarise(&parts(&[(3, 0), (2, 1)]), &[]).is_err());
+        assert!(summarise(&parts(&[(3, 0)]), &["device".to_owned()]).is_err());
+        assert!(summarise(&parts(&[(0, 0)]), &[]).is_err(), "a filter that no test matches");
     }
 }

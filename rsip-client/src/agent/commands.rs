@@ -51,7 +51,8 @@ impl Agent {
             }
             HostCommand::Renamed { old, binding } => {
                 tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, "leased again");
-                self.effects.book.rename(old, binding);
+                self.ephemeral.planner.rename(old, (binding.client_id, binding.bind_id));
+                self.effects.rename(old, binding);
             }
             HostCommand::Withdraw { binding, reason } => self.withdraw(&binding, reason, now).await,
             HostCommand::Verdict { port, outcome } => self.verdict(port, outcome, now),

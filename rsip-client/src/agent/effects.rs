@@ -3,11 +3,13 @@
 //! [`Effects::sync`] makes the host what the book says. It looks at what is there, so that it may be called at any time. What
 //! it changes is in `state.json` before it is changed.
 
+mod choice;
 mod narrow;
 mod rules;
+mod sockets;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,7 +36,7 @@ use crate::state::{Registration, State};
 use crate::tunnel::direct::Direct;
 use crate::tunnel::path::{self, Path};
 use crate::tunnel::{Options, Tunnel, local};
-use crate::usage::diag::Snapshot;
+use crate::usage::diag;
 
 /// Poll so long in the hook before each restart of a system call: most answers of a near gateway come within it, and
 /// the restarts stay few.
@@ -47,6 +49,8 @@ pub struct Effects {
     pub(super) hooks: Hooks,
     pub(super) tunnel: Option<Tunnel>,
     pub(super) book: Book,
+    /// Blocks that are out of the kernel's choice.
+    pub(super) reserved: BTreeSet<(ClientId, BindId)>,
     pub(super) state: State,
     pub(super) path: Path,
     pub(super) cgroup: Option<Cgroup>,
@@ -58,6 +62,8 @@ pub struct Effects {
     directory: PathBuf,
     options: Options,
     active: bool,
+    /// Programs may take ephemeral ports.
+    choosing: bool,
     /// `--private-net`.
     private_nets: BTreeSet<Prefix>,
     remote: Remote,
@@ -67,6 +73,8 @@ pub struct Effects {
     direct: Direct,
     /// What a router on the way to the gateway said fits, and until when that holds.
     narrow: Option<Narrow>,
+    /// The kernel lists sockets that are bound and do nothing yet.
+    lists_idle: bool,
     /// What [`Effects::sync`] made of the host last.
     synced: Option<Synced>,
 }
@@ -130,6 +138,7 @@ impl Effects {
             hooks: parts.hooks,
             tunnel: None,
             book: parts.book,
+            reserved: BTreeSet::new(),
             state: parts.state,
             path: parts.path,
             cgroup: parts.cgroup,
@@ -141,11 +150,13 @@ impl Effects {
             directory: parts.directory,
             options: parts.options,
             active: false,
+            choosing: false,
             private_nets: parts.private_nets.into_iter().collect(),
             remote: parts.remote,
             answer: Vec::new(),
             direct: Direct::default(),
             narrow: None,
+            lists_idle: diag::lists_idle_sockets(),
             synced: None,
         }
     }
@@ -227,9 +238,10 @@ impl Effects {
     /// The first of them.
     pub async fn withdraw(&mut self, key: (ClientId, BindId)) -> Result<(), EffectError> {
         let Some(binding) = self.book.remove(key) else { return Ok(()) };
-        let closed = self.book.close(&mut self.hooks, binding.leased.iter());
+        self.reserved.remove(&key);
         let synced = self.sync().await;
-        closed.map_err(EffectError::from).and(synced)
+        let closed = self.book.close(&mut self.hooks, binding.leased.iter());
+        synced.and(closed.map_err(EffectError::from))
     }
 
     /// The tunnel device and its programs, where they are not there yet.
@@ -321,24 +333,6 @@ impl Effects {
         });
         if let Err(error) = outcome {
             tracing::warn!(%error, "cannot let waiting programs go on");
-        }
-    }
-
-    /// Sockets per port, as the kernel's tables say; none while there is no leased address. `None`: the kernel does not
-    /// tell.
-    pub fn sockets(&self) -> Option<BTreeMap<u16, usize>> {
-        let Some(public) = self.book.public() else { return Some(BTreeMap::new()) };
-        self.socket_list().map(|sockets| sockets.uses(public))
-    }
-
-    /// Sockets that may use what is leased, as the kernel's tables say. `None`: the kernel does not tell.
-    pub fn socket_list(&self) -> Option<Snapshot> {
-        match Snapshot::take() {
-            Ok(snapshot) => Some(snapshot.through(self.tunnel.as_ref().map(|tunnel| tunnel.link().index))),
-            Err(error) => {
-                tracing::warn!(%error, "cannot list sockets");
-                None
-            }
         }
     }
 

@@ -22,8 +22,8 @@ mod choice;
 mod commands;
 mod complaints;
 pub mod effects;
+mod ephemeral;
 pub mod failure;
-mod headroom;
 mod life;
 mod listeners;
 mod release;
@@ -50,7 +50,7 @@ use tokio::sync::mpsc;
 
 use self::complaints::Complaints;
 use self::effects::Effects;
-use self::headroom::Headroom;
+use self::ephemeral::Ephemeral;
 use self::listeners::Listeners;
 use self::trouble::Trouble;
 use self::wants::Wants;
@@ -149,7 +149,7 @@ pub struct Agent {
     /// The registration is left as it is, for the next start.
     abandoned: bool,
     complaints: Complaints,
-    headroom: Headroom,
+    ephemeral: Ephemeral,
     /// What a router says fits; not yet done.
     path_mtu: Option<u32>,
     done: bool,
@@ -245,7 +245,7 @@ impl Agent {
         if self.tick <= now {
             self.tick = now + TICK;
             self.look_for_the_untold(now);
-            self.look_for_headroom(now);
+            self.look_at_ephemeral(now).await;
             self.effects.follow_cgroups();
         }
     }

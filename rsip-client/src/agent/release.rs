@@ -15,8 +15,11 @@ impl Agent {
             .ports()
             .map(|port| (port, self.effects.hooks.uses(port).is_ok_and(|uses| uses > 0)))
             .collect();
-        // The kernel's tables are asked only when the programs' own count does not settle it.
-        let sockets = if counted.iter().any(|(_, used)| !used) {
+        // The kernel's tables are asked when the programs' own count does not settle it, and now and then to prove the count.
+        let settled = |&(port, used): &(u16, bool)| used && self.usage.is_in_use(port);
+        let all_settled = counted.iter().all(settled);
+        let asked = self.usage.is_proof_due(now) || !all_settled;
+        let sockets = if asked {
             match self.effects.sockets() {
                 Some(sockets) => sockets,
                 None => return self.usage.postpone(now),
@@ -24,11 +27,22 @@ impl Agent {
         } else {
             BTreeMap::new()
         };
-        let used: BTreeSet<u16> = counted
+        let is_last_word = asked && self.effects.lists_all();
+        let mut used: BTreeSet<u16> = sockets.into_keys().collect();
+        let unproved: Vec<u16> = counted
             .into_iter()
-            .filter(|(port, used)| *used || sockets.contains_key(port))
+            .filter(|(port, used_too)| *used_too && !used.contains(port))
             .map(|(port, _)| port)
             .collect();
+        if !is_last_word {
+            used.extend(unproved);
+        } else if !unproved.is_empty() {
+            // The list is not of one moment: a socket that began to listen meanwhile can be missed, but not twice.
+            let Some(again) = self.effects.sockets() else { return self.usage.postpone(now) };
+            let wrong = unproved.iter().filter(|port| !again.contains_key(port));
+            tracing::debug!(ports = ?wrong.collect::<Vec<_>>(), "counted, but no socket is there");
+            used.extend(again.into_keys());
+        }
         for action in self.usage.observe(now, |port| used.contains(&port)) {
             let book = &self.effects.book;
             let outcome = match action {

@@ -9,11 +9,9 @@ use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
 
 use super::Agent;
-use crate::hooks::PortTable as _;
+
 use crate::ports;
-use crate::status::{
-    Counter, Ephemeral, Hooks, Lease, Program, Registration, Status, Tunnel, Waiting, Wanted,
-};
+use crate::status::{Counter, Hooks, Lease, Program, Registration, Status, Tunnel, Waiting, Wanted};
 
 /// Why nothing is hooked.
 const NO_HOOKS: &str = "--no-hooks";
@@ -95,7 +93,7 @@ impl Agent {
                     .map_or_else(|| "no programs".to_owned(), |method| method.to_string()),
             }),
             direct: effects.networks(),
-            ephemeral: ephemeral(effects.state.sysctls.is_some()),
+            ephemeral: self.ephemeral_status(&view),
             counters: COUNTERS
                 .iter()
                 .map(|(name, counter)| Counter {
@@ -143,16 +141,7 @@ impl Agent {
         if binding.leased == Leased::Address {
             return Self::whole(view, sockets);
         }
-        let uses: Vec<usize> = binding
-            .leased
-            .iter()
-            .map(|port| {
-                let counted = self.effects.hooks.uses(port).unwrap_or_default();
-                let seen = sockets.get(&port).copied().unwrap_or_default();
-                // The two overlap: a bound socket is in both.
-                seen.max(usize::try_from(counted).unwrap_or(usize::MAX))
-            })
-            .collect();
+        let uses: Vec<usize> = binding.leased.iter().map(|port| self.effects.uses(port, sockets)).collect();
         let used = uses.iter().filter(|sockets| **sockets > 0).count();
         describe_lease(view, uses.len(), used, uses.iter().sum())
     }
@@ -239,10 +228,4 @@ fn flow_policy(policy: FlowPolicy) -> String {
         RemotePolicy::None => "none",
     };
     format!("local {local}, remote {remote}")
-}
-
-fn ephemeral(confined: bool) -> Ephemeral {
-    let (range, reserved) =
-        ports::current().map(|current| (current.range, current.reserved)).unwrap_or_default();
-    Ephemeral { range: range.split_whitespace().collect::<Vec<_>>().join("-"), reserved, confined }
 }

@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 
 use super::complaints::Complaints;
 use super::effects::{Effects, Parts};
+use super::ephemeral::Ephemeral;
 use super::failure::{self, EffectError};
-use super::headroom::Headroom;
 use super::listeners::Listeners;
 use super::report::transport_name;
 use super::trouble::Trouble;
@@ -31,6 +31,7 @@ use super::wants::Wants;
 use super::{Agent, Settings, Stage, choice};
 use crate::book::Book;
 use crate::cli::{OnTimeout, PrivilegedPorts, Up};
+use crate::ephemeral::planner::Planner;
 use crate::hooks::any::Hooks;
 use crate::recovery;
 use crate::rules::set::RuleSet;
@@ -188,7 +189,7 @@ pub(crate) async fn serve(
         resumed,
         unreachable_told: false,
         complaints: Complaints::default(),
-        headroom: Headroom::default(),
+        ephemeral: Ephemeral::new(Planner::new(arguments.blocks(), arguments.linger)),
         path_mtu: None,
         abandoned: false,
         done: false,

@@ -49,6 +49,10 @@ impl Agent {
         if let Stage::Stopping { .. } = self.stage {
             return;
         }
+        if self.take_back(port) {
+            self.settle(port, Ok(()));
+            return;
+        }
         let held = self.effects.book.holder(port).is_some();
         // Held, and only being closed for want of use.
         if held && self.usage.wanted(port, now) {

@@ -87,7 +87,20 @@ fn example() -> Status {
                 refused: Some("the leased address lies in it".to_owned()),
             },
         ],
-        ephemeral: Ephemeral { range: "10000 10254".to_owned(), reserved: String::new(), confined: true },
+        ephemeral: Ephemeral {
+            range: "10000-10255".to_owned(),
+            reserved: "1-9999,10255-65535".to_owned(),
+            choice: "10000-10254".to_owned(),
+            confined: true,
+            blocks: 1,
+            returning: 0,
+            leased: 255,
+            used: 3,
+            need: 2,
+            level: "enough".to_owned(),
+            most: 65_280,
+            refused: None,
+        },
         counters: vec![Counter { name: "bind_granted".to_owned(), value: 4 }],
         pid: 1,
         version: "0.1.0".to_owned(),
@@ -117,7 +130,8 @@ direct     10.88.0.0/24 (gateway)
 direct     NOT 0.0.0.0/0 (gateway): the leased address lies in it
 peer       198.51.100.7:443, nobody else
 complaint  2 times 313 LOCAL_ADDRPORT_UNALLOWED
-ephemeral  confined to 10000 10254, reserved nothing
+ephemeral  confined to 10000-10254
+           enough: 1 blocks (0 on the way back), 255 ports of 65280 at most, 3 in use, 2 needed
 counters   bind_granted=4
 ";
     assert_eq!(example().to_string(), expected);

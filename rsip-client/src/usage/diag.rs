@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -10,6 +11,9 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, TCP_CL
 use netlink_packet_sock_diag::inet::nlas::Nla as InetNla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, bind, getsockname, socket,
+};
 
 const IPPROTO_UDP: u8 = 17;
 /// TCP sockets that are bound and neither listening nor connected; told since Linux 6.8, asked for in vain before.
@@ -91,6 +95,11 @@ impl Snapshot {
         self.sockets.iter().filter(move |s| s.port == port && s.is_server && s.serves(public))
     }
 
+    /// Sockets that packets to `public` do not reach now, as they are connected to somebody else's side.
+    pub fn others(&self, public: Ipv4Addr) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().filter(move |socket| !socket.serves(public))
+    }
+
     /// Sockets that packets to `public` reach, per port.
     pub fn uses(&self, public: Ipv4Addr) -> BTreeMap<u16, usize> {
         let mut uses = BTreeMap::new();
@@ -104,6 +113,22 @@ impl Snapshot {
     pub fn servers(&self, public: Ipv4Addr) -> impl Iterator<Item = u16> + '_ {
         self.sockets.iter().filter(move |socket| socket.is_server && socket.serves(public)).map(|s| s.port)
     }
+}
+
+/// Whether the kernel lists TCP sockets that are bound and do nothing yet (since Linux 6.8): then no socket with a port is
+/// missing. `false` where that cannot be tried.
+#[must_use]
+pub fn lists_idle_sockets() -> bool {
+    let idle = || {
+        let socket =
+            socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?;
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
+        let port = getsockname::<SockaddrIn>(socket.as_raw_fd())?.port();
+        Ok::<_, nix::Error>((socket, port))
+    };
+    // The socket has to be open while the list is taken.
+    let Ok((_idle, port)) = idle() else { return false };
+    Snapshot::take().is_ok_and(|all| all.sockets.iter().any(|socket| socket.tcp && socket.port == port))
 }
 
 fn dump(socket: &NetlinkSocket, family: u8, protocol: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {

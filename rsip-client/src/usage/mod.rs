@@ -12,7 +12,7 @@
 //!
 //! Two witnesses say whether a port is used: the programs' own count of bound sockets, and the kernel's socket tables
 //! ([`diag`]), which also know accepted connections, TIME_WAIT, and sockets that were bound before the programs came.
-//! Nothing depends on an event arriving: every tracked port is looked at every so often; events only make it sooner.
+//! Where they contradict each other, the tables are right, on kernels that list every socket. Nothing depends on an event arriving: every tracked port is looked at every so often; events only make it sooner.
 
 pub mod diag;
 
@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// A bind that passed the hook before the port was closed is a counted socket after at most this long.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// The programs' count is compared with the kernel's tables after so many looks.
+const PROOF: u32 = 12;
 
 /// How a port stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub struct Usage {
     linger: Duration,
     tick: Duration,
     next_tick: Instant,
+    next_proof: Instant,
     ports: BTreeMap<u16, Use>,
 }
 
@@ -54,7 +58,7 @@ impl Usage {
     /// Ports are given back when they were unused for `linger`.
     pub fn new(linger: Duration, now: Instant) -> Self {
         let tick = (linger / 4).clamp(Duration::from_millis(250), Duration::from_secs(5));
-        Self { linger, tick, next_tick: now, ports: BTreeMap::new() }
+        Self { linger, tick, next_tick: now, next_proof: now, ports: BTreeMap::new() }
     }
 
     /// Watches a port from now on. It counts as unused until a socket is seen.
@@ -117,6 +121,21 @@ impl Usage {
                 *since = now;
             }
         }
+    }
+
+    /// Whether the programs' count is to be compared with the kernel's tables again, even if it says that all is in use. `true`
+    /// is said once.
+    pub fn is_proof_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next_proof;
+        if due {
+            self.next_proof = now + PROOF * self.tick;
+        }
+        due
+    }
+
+    /// Whether the last look saw the port in use.
+    pub fn is_in_use(&self, port: u16) -> bool {
+        self.ports.get(&port) == Some(&Use::Used)
     }
 
     /// Ports to look at.

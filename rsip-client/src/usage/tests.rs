@@ -121,3 +121,14 @@ proptest! {
         prop_assert_eq!(released, 1);
     }
 }
+
+#[test]
+fn the_count_is_proved_now_and_then() {
+    let t = Instant::now();
+    let mut usage = tracking(t);
+    assert!(usage.is_proof_due(t), "the first time");
+    assert!(!usage.is_proof_due(t + ms(100)));
+    assert!(!usage.is_proof_due(t + ms(8_900)));
+    assert!(usage.is_proof_due(t + ms(9_000)), "twelve looks later");
+    assert!(!usage.is_proof_due(t + ms(9_100)));
+}

@@ -63,7 +63,7 @@ struct Desk {
 
 /// The hooks in force. Everything is undone when dropped.
 pub struct Host {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     config: Array<MapData, Config>,
     settings: Config,
     desk: Arc<Mutex<Desk>>,
@@ -133,9 +133,42 @@ impl Host {
             local: super::map(&mut ebpf, maps::LOCAL)?,
             counters: super::map(&mut ebpf, maps::COUNTERS)?,
             ring: Some(super::map(&mut ebpf, maps::EVENTS)?),
-            _ebpf: ebpf,
+            ebpf,
             cgroup,
         })
+    }
+
+    /// Takes the sender of the signals away, as when the agent dies.
+    ///
+    /// # Errors
+    /// Where it has none.
+    pub fn detach_sender(&mut self) -> Result<()> {
+        if self.settings.wait == WAIT_PARK_FEXIT {
+            let program: &mut FExit = super::program(&mut self.ebpf, programs::PARK_FEXIT)?;
+            program.unload().map_err(failed(programs::PARK_FEXIT))
+        } else {
+            let program: &mut RawTracePoint = super::program(&mut self.ebpf, programs::PARK_TRACEPOINT)?;
+            program.unload().map_err(failed(programs::PARK_TRACEPOINT))
+        }
+    }
+
+    /// Takes the hooks off their cgroup, and then the sender of their signals.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn detach_hooks(&mut self) -> Result<()> {
+        for name in SOCK_ADDR {
+            let program: &mut CgroupSockAddr = super::program(&mut self.ebpf, name)?;
+            program.unload().map_err(failed(name))?;
+        }
+        for name in SOCK {
+            let program: &mut CgroupSock = super::program(&mut self.ebpf, name)?;
+            program.unload().map_err(failed(name))?;
+        }
+        match self.settings.wait {
+            WAIT_PARK_FEXIT | WAIT_PARK_TRACEPOINT => self.detach_sender(),
+            _ => Ok(()),
+        }
     }
 
     /// Changes the settings.

@@ -123,6 +123,20 @@ pub struct Network {
 pub struct Ephemeral {
     /// Whether it is confined to what is leased.
     pub confined: bool,
+    /// What it may choose.
+    pub choice: String,
+    /// Blocks that are leased.
+    pub blocks: usize,
+    /// Of these: out of the kernel's choice.
+    pub returning: usize,
+    /// Ports of all blocks.
+    pub leased: usize,
+    /// Ports that were needed when it was looked last.
+    pub need: usize,
+    /// "enough", "scarce", "plenty".
+    pub level: String,
+    /// Why the gateway gives no more.
+    pub refused: Option<String>,
 }
 
 /// A counter.

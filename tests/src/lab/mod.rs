@@ -17,6 +17,7 @@ pub mod process;
 pub mod server;
 pub mod slp;
 pub mod snapshot;
+pub mod swarm;
 pub mod system;
 pub mod topology;
 pub mod wait;

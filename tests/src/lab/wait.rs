@@ -1,5 +1,6 @@
 //! Waiting that always ends, and says what it waited for.
 
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,17 @@ use super::error::{LabError, Result};
 
 /// Pause between two looks. Short against everything that is waited for, long enough to leave the processor to others.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// Names by how much all waits are to be longer: what runs on an emulated machine takes its time.
+pub const SLOW: &str = "RSIP_LAB_SLOW";
+
+/// A limit, longer where [`SLOW`] says so.
+#[must_use]
+pub fn limit(limit: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> =
+        LazyLock::new(|| std::env::var(SLOW).ok().and_then(|value| value.parse().ok()).unwrap_or(1));
+    limit.saturating_mul(*FACTOR)
+}
 
 /// What one look has shown.
 pub enum Look<T> {
@@ -16,12 +28,12 @@ pub enum Look<T> {
     NotYet(String),
 }
 
-/// Looks until `look` says [`Look::Ready`], for `limit` at most. At least one look is taken.
+/// Looks until `look` says [`Look::Ready`], for `limit` at most ([`limit()`] of it). At least one look is taken.
 ///
 /// # Errors
 /// [`LabError::Timeout`] with the last thing seen; errors of `look` end the waiting at once.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), self::limit(limit));
     loop {
         match look()? {
             Look::Ready(value) => return Ok(value),

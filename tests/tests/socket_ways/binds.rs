@@ -50,6 +50,7 @@ pub(crate) const WAYS: &[Way] = &[
     Way { name: "bind(0), the leased address", steps: |stage| chosen(stage, tcp(V4), LEASED) },
     Way { name: "bind(0), a private address", steps: |stage| chosen_apart(stage, tcp(V4), PRIVATE) },
     Way { name: "bind(0), loopback", steps: |stage| chosen_apart(stage, udp(V4), LOOPBACK) },
+    Way { name: "bind() of a port of the block, by number", steps: of_the_block },
     Way { name: "bind() and neither listen() nor connect(), TCP", steps: idle },
     Way { name: "bind() that the kernel refuses: a private server has the port", steps: taken_privately },
     Way { name: "bind() of a bound socket", steps: twice },
@@ -127,6 +128,25 @@ fn chosen(stage: &mut Stage<'_>, socket: std::io::Result<Socket>, ip: IpAddr) ->
 fn chosen_apart(stage: &mut Stage<'_>, socket: std::io::Result<Socket>, ip: IpAddr) -> Done {
     chosen(stage, socket, ip)?;
     Ok(Outcome::NoLease)
+}
+
+fn of_the_block(stage: &mut Stage<'_>) -> Done {
+    // The last one that is free.
+    let mut ports = stage.block.clone();
+    while let Some(port) = ports.pop() {
+        let socket = bound(tcp(V4), ANY, port);
+        if errno(&socket) == Some(Errno::EADDRINUSE) {
+            continue;
+        }
+        let socket = socket?;
+        stage.of_the_block(port)?;
+        let (near, far) = stage.reached(&socket, port)?;
+        far.set_nonblocking(true)?;
+        socket2::SockRef::from(&far).set_linger(Some(std::time::Duration::ZERO))?;
+        drop((near, far));
+        return Ok(Outcome::Block);
+    }
+    Err("no port of the block is free".into())
 }
 
 fn idle(stage: &mut Stage<'_>) -> Done {

@@ -1,7 +1,7 @@
 //! Who holds a port, and for how long: other processes, connections, the kernel, and who was there before the agent.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -30,6 +30,8 @@ pub(crate) const WAYS: &[Way] = &[
     Way { name: "connection closed here that the peer keeps open (FIN_WAIT2)", steps: fin_wait },
     Way { name: "connection closed by a reset (SO_LINGER 0)", steps: reset },
     Way { name: "connection that nobody accepts", steps: not_accepted },
+    Way { name: "listener that is shut down and not closed", steps: shut_down },
+    Way { name: "connection half closed here (shutdown)", steps: half_closed },
     Way { name: "copied descriptor (dup)", steps: copied },
     Way { name: "inherited over fork, the parent ends", steps: inherited },
     Way { name: "inherited over exec", steps: over_exec },
@@ -161,6 +163,28 @@ fn not_accepted(stage: &mut Stage<'_>) -> Done {
     // The kernel resets what nobody has accepted.
     stage.free(port, listener);
     drop(near);
+    Ok(Outcome::Leased)
+}
+
+fn shut_down(stage: &mut Stage<'_>) -> Done {
+    let port = stage.port();
+    let listener = bound(tcp(Domain::IPV4), ANY, port)?;
+    listener.shutdown(Shutdown::Read)?;
+    stage.in_use_with(port, 1, 1)?;
+    stage.keep(port, listener);
+    Ok(Outcome::Leased)
+}
+
+fn half_closed(stage: &mut Stage<'_>) -> Done {
+    let port = stage.port();
+    let listener = bound(tcp(Domain::IPV4), ANY, port)?;
+    let (near, far) = stage.reached(&listener, port)?;
+    far.shutdown(Shutdown::Write)?;
+    drop(listener);
+    stage.in_use(port, 1)?;
+    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
+    // This end goes first, or it would be in TIME_WAIT.
+    stage.keep(port, (far, near));
     Ok(Outcome::Leased)
 }
 

@@ -8,9 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use nix::unistd::Pid;
+use rsip_ebpf_common::host::maps;
 use rsip_lab::lab::netns::Inside;
 use rsip_lab::lab::topology::PUBLIC;
 use rsip_lab::lab::{Host, Lab, binaries, exec, gateway};
+
+use super::stage::Failed;
 
 /// Between two looks at the gateway.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -95,20 +100,27 @@ fn local(line: &str) -> Option<(IpAddr, u16)> {
     Some((ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// What the agent's hooks count, cookie to port: their own map, found by the agent's descriptors.
-pub(crate) fn counted(
-    agent: nix::unistd::Pid,
-) -> Result<BTreeMap<u64, u32>, Box<dyn std::error::Error + Send + Sync>> {
-    use aya::maps::{HashMap, Map, MapData, MapInfo};
+/// What the agent's hooks count, cookie to port.
+pub(crate) fn counted(agent: Pid) -> Result<BTreeMap<u64, u32>, Failed> {
+    let map = HashMap::try_from(Map::HashMap(map_of(agent, maps::SOCKETS)?))?;
+    Ok(map.iter().collect::<Result<_, _>>()?)
+}
+
+/// Makes the hooks' count of a port wrong.
+pub(crate) fn miscount(agent: Pid, port: u16, uses: u32) -> Result<(), Failed> {
+    let mut map = Array::try_from(Map::Array(map_of(agent, maps::USES)?))?;
+    Ok(map.set(u32::from(port), uses, 0)?)
+}
+
+/// A map of the agent's, found by its descriptors.
+fn map_of(agent: Pid, name: &str) -> Result<MapData, Failed> {
     for entry in fs::read_dir(format!("/proc/{agent}/fdinfo"))? {
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
         let id = text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok());
         let Some(id) = id else { continue };
-        if MapInfo::from_id(id)?.name_as_str() != Some(rsip_ebpf_common::host::maps::SOCKETS) {
-            continue;
+        if MapInfo::from_id(id)?.name_as_str() == Some(name) {
+            return Ok(MapData::from_id(id)?);
         }
-        let map = HashMap::try_from(Map::HashMap(MapData::from_id(id)?))?;
-        return Ok(map.iter().collect::<Result<_, _>>()?);
     }
-    Err("the agent has no map of counted sockets".into())
+    Err(format!("the agent has no map {name}").into())
 }

@@ -77,6 +77,26 @@ fn a_leased_port_below_1024_needs_no_capability_where_the_operator_says_so() {
     run(options, &[privileged::ON]);
 }
 
+#[test]
+fn a_count_that_went_wrong_keeps_no_port_where_the_kernel_lists_every_socket() {
+    let options = Options { agent: arguments(&[]), ..Options::default() };
+    let mut system = System::new(options).unwrap();
+    system.start_gateway().unwrap();
+    system.start_agent(Host::A).unwrap();
+    let host = system.lab.host(Host::A).clone();
+    if !host.enter(rsip_client::usage::diag::lists_idle_sockets).unwrap() {
+        // Then the count is all there is.
+        system.finish().unwrap();
+        return;
+    }
+    let (program, bound) = probe::bind(&system.lab, &host, &["0.0.0.0:5950"]).unwrap();
+    bound.expect_ok().unwrap();
+    look::miscount(system.agent(Host::A).unwrap().process.pid(), 5950, 3).unwrap();
+    drop(program);
+    system.gateway_sees_listening(Host::A, &[]).unwrap();
+    system.finish().unwrap();
+}
+
 /// Where the servers on the internet are.
 const SERVER: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(INTERNET, 9000);
 /// The host's interface to the private network.

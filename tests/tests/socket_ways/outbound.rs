@@ -46,6 +46,8 @@ pub(crate) const WAYS: &[Way] = &[
     Way { name: "sendto() after bind(0), UDP", steps: |stage| asks(stage, named(udp(V4), ANY, 0), send_to) },
     Way { name: "connected UDP", steps: |stage| asks(stage, udp(V4), connect_and_send) },
     Way { name: "connected UDP, IPv4-mapped", steps: |stage| asks(stage, udp(V6), connect_and_send) },
+    Way { name: "connected UDP, bound by number, to a private peer", steps: connected_apart },
+    Way { name: "connected UDP, disconnected after bind(0)", steps: disconnected_choice },
     Way { name: "connected UDP, disconnected and bound again", steps: disconnected },
     Way { name: "connected UDP, bound by number, disconnected", steps: disconnected_by_number },
     Way { name: "listen() without bind()", steps: listens },
@@ -201,6 +203,29 @@ fn disconnected(stage: &mut Stage<'_>) -> Done {
     stage.in_use(port, 1)?;
     stage.free(port, socket);
     Ok(Outcome::Leased)
+}
+
+/// It answers nobody else meanwhile, and is free for everybody when that ends.
+fn connected_apart(stage: &mut Stage<'_>) -> Done {
+    let port = stage.port();
+    let socket = bound(udp(V4), ANY, port)?;
+    socket.connect(&SocketAddr::new(IpAddr::V4(rsip_lab::lab::Host::B.address()), 9).into())?;
+    stage.counted(port, 1)?;
+    stage.keep(port, socket);
+    Ok(Outcome::Leased)
+}
+
+/// The port that the kernel chose is given back at once.
+fn disconnected_choice(stage: &mut Stage<'_>) -> Done {
+    let socket = named(udp(V4), ANY, 0)?;
+    let before = stage.counted_in_block()?;
+    connect_and_send(&socket)?;
+    stage.of_the_block(port_of(&socket)?)?;
+    disconnect(&socket)?;
+    ensure(port_of(&socket)? == 0, || "it keeps its port".to_owned())?;
+    let after = stage.counted_in_block()?;
+    ensure(after < before, || format!("{before} sockets on ports of the block, then {after}"))?;
+    Ok(Outcome::Block)
 }
 
 fn disconnected_by_number(stage: &mut Stage<'_>) -> Done {

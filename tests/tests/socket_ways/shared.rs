@@ -1,8 +1,9 @@
 //! One port, several sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -47,11 +48,9 @@ fn both_families(stage: &mut Stage<'_>) -> Done {
     v6.set_only_v6(true)?;
     let v4 = bound(tcp(Domain::IPV4), ANY, port)?;
     let v6 = bound(Ok(v6), ANY6, port)?;
-    let (near, far) = stage.reached(&v4, port)?;
-    drop((far, v6));
-    drop(near);
-    // TIME_WAIT is here.
-    stage.free_after(port, v4, std::time::Duration::ZERO, super::held::TIME_WAIT);
+    end(stage.reached(&v4, port)?)?;
+    drop(v6);
+    stage.free(port, v4);
     Ok(Outcome::Leased)
 }
 
@@ -99,10 +98,18 @@ fn chosen_by_program(stage: &mut Stage<'_>) -> Done {
     let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
     set(&first, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)?;
     stage.in_use(port, 2)?;
-    drop(stage.reached(&second, port)?);
+    end(stage.reached(&second, port)?)?;
     drop(first);
-    stage.free_after(port, second, std::time::Duration::ZERO, super::held::TIME_WAIT);
+    stage.free(port, second);
     Ok(Outcome::Leased)
+}
+
+/// Ends a connection so that nothing of it is left.
+fn end((near, far): (TcpStream, TcpStream)) -> io::Result<()> {
+    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
+    drop(far);
+    drop(near);
+    Ok(())
 }
 
 /// setsockopt(2) with a value that the libraries do not know.

@@ -204,6 +204,12 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// How many sockets the agent counts on ports of the block.
+    pub(crate) fn counted_in_block(&self) -> Result<usize, Failed> {
+        let leases = agent::status(&self.system.lab, Host::A)?.leases;
+        Ok(leases.iter().filter(|lease| lease.kind == "block").map(|lease| lease.sockets).sum())
+    }
+
     /// The port is not leased by number.
     pub(crate) fn not_leased(&self, port: u16) -> Result<(), Failed> {
         let held = gateway::state(&self.system.lab)?.listening(Host::A).contains(&port);

@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -38,18 +39,14 @@ struct Source {
 
 /// A Debian mirror, and how the machine trusts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Mirror {
-    uri: String,
+pub(super) struct Mirror {
+    pub(super) uri: String,
     trust: Vec<(String, String)>,
 }
 
 /// Downloads `package` of exactly the upstream version `release` and unpacks it to `into`. Returns the full version.
 pub(super) fn unpack(tools: &Path, package: &str, release: &str, into: &Path) -> Result<String> {
-    for program in ["apt-get", "apt-cache", "apt-config", "dpkg-deb"] {
-        if exec::find_program(program).is_none() {
-            bail!("there is no `{program}` on this machine");
-        }
-    }
+    require_programs()?;
     let mut tried = Vec::new();
     for mirror in mirrors(&machine_sources()) {
         for suite in SUITES {
@@ -62,6 +59,16 @@ pub(super) fn unpack(tools: &Path, package: &str, release: &str, into: &Path) ->
     bail!("{package} {release} was not found:\n{}", tried.join("\n"))
 }
 
+/// Fails where this machine has no apt.
+pub(super) fn require_programs() -> Result<()> {
+    for program in ["apt-get", "apt-cache", "apt-config", "dpkg-deb"] {
+        if exec::find_program(program).is_none() {
+            bail!("there is no `{program}` on this machine");
+        }
+    }
+    Ok(())
+}
+
 fn unpack_from(
     tools: &Path,
     mirror: &Mirror,
@@ -71,27 +78,18 @@ fn unpack_from(
     into: &Path,
 ) -> Result<String> {
     let private = PrivateApt::create(&tools.join("apt"), mirror, suite)?;
-    let log = tools.join("apt.log");
-    exec::run_logged(private.command("apt-get").args(["-q", "update"]), &log, None)?;
-    let known = exec::output(private.command("apt-cache").args(["madison", package]))?;
+    private.refresh()?;
+    let known = private.ask(&["madison", package])?;
     let version = pick_version(&known, release).with_context(|| match versions(&known).as_slice() {
         [] => "the suite does not have it".to_owned(),
         others => format!("the suite has {} instead", others.join(", ")),
     })?;
-    let mut download = private.command("apt-get");
-    download.current_dir(&private.dir).args(["-q", "download"]).arg(format!("{package}={version}"));
-    exec::run_logged(&mut download, &log, None)?;
-    let archive = fs::read_dir(&private.dir)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get said it downloaded the package, but it is not there")?;
-    let mut unpack = Command::new("dpkg-deb");
-    exec::run_logged(unpack.arg("-x").arg(&archive).arg(into), &log, None)?;
+    private.unpack(package, &version, into)?;
     Ok(version)
 }
 
 /// Versions in the answer of `apt-cache madison`, newest first as apt gives them.
-fn versions(madison: &str) -> Vec<&str> {
+pub(super) fn versions(madison: &str) -> Vec<&str> {
     madison.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect()
 }
 
@@ -103,13 +101,18 @@ fn pick_version(madison: &str, release: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Longest time for the lists of one suite, and for one package.
+const REFRESH: Duration = Duration::from_secs(180);
+const DOWNLOAD: Duration = Duration::from_secs(600);
+
 /// Apt with everything of its own but the archive keys; removed when dropped.
-struct PrivateApt {
+pub(super) struct PrivateApt {
     dir: PathBuf,
 }
 
 impl PrivateApt {
-    fn create(dir: &Path, mirror: &Mirror, suite: &str) -> Result<Self> {
+    /// One that knows `suite` of `mirror` and nothing else, in the folder `dir`, which is emptied.
+    pub(super) fn create(dir: &Path, mirror: &Mirror, suite: &str) -> Result<Self> {
         let private = Self { dir: dir.to_path_buf() };
         private.remove();
         for folder in ["parts", "sources", "state/lists/partial", "cache/archives/partial"] {
@@ -121,6 +124,40 @@ impl PrivateApt {
         let machine = exec::output(Command::new("apt-config").arg("dump"))?;
         fs::write(dir.join("apt.conf"), configuration(&machine, dir))?;
         Ok(private)
+    }
+
+    /// Gets the suite's list of packages.
+    pub(super) fn refresh(&self) -> Result<()> {
+        // Without the option a mirror that cannot be reached is only warned about.
+        let mut update = self.command("apt-get");
+        update.args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]);
+        exec::run_logged(&mut update, &self.log(), Some(REFRESH))
+    }
+
+    /// What `apt-cache` says.
+    pub(super) fn ask(&self, arguments: &[&str]) -> Result<String> {
+        exec::output(self.command("apt-cache").args(arguments))
+    }
+
+    /// Downloads a package and unpacks it into a folder.
+    pub(super) fn unpack(&self, package: &str, version: &str, into: &Path) -> Result<()> {
+        let folder = self.dir.join("download");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let mut download = self.command("apt-get");
+        download.current_dir(&folder).args(["-q", "download"]).arg(format!("{package}={version}"));
+        exec::run_logged(&mut download, &self.log(), Some(DOWNLOAD))?;
+        let archive = fs::read_dir(&folder)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .context("apt-get said it downloaded the package, but it is not there")?;
+        let mut unpack = Command::new("dpkg-deb");
+        exec::run_logged(unpack.arg("-x").arg(&archive).arg(into), &self.log(), None)?;
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+    }
+
+    /// What its programs said last: beside the folder, which is removed.
+    fn log(&self) -> PathBuf {
+        self.dir.with_extension("log")
     }
 
     fn command(&self, program: &str) -> Command {
@@ -172,6 +209,35 @@ fn configuration(machine: &str, dir: &Path) -> String {
 fn stanza(mirror: &Mirror, suite: &str) -> String {
     let trust: String = mirror.trust.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     format!("Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\n{trust}", mirror.uri)
+}
+
+/// The mirrors that may have `suite`: those of security updates have places of their own.
+pub(super) fn mirrors_of(suite: &str) -> Vec<Mirror> {
+    let sources = machine_sources();
+    if suite.ends_with("-security") { security_mirrors(&sources) } else { mirrors(&sources) }
+}
+
+/// The mirrors of security updates that the machine uses, then those that stand beside its other mirrors.
+fn security_mirrors(sources: &[Source]) -> Vec<Mirror> {
+    let security = |suite: &String| {
+        suite.strip_suffix("-security").is_some_and(|release| DEBIAN_SUITES.contains(&release))
+    };
+    let own = sources.iter().filter(|source| !source.disabled && source.suites.iter().any(security));
+    let own = own.flat_map(|source| {
+        source.uris.iter().map(|uri| Mirror { uri: uri.clone(), trust: source.trust.clone() })
+    });
+    let beside = mirrors(sources).into_iter().map(|mirror| {
+        let uri = format!("{}-security", mirror.uri.trim_end_matches('/'));
+        Mirror { uri, ..mirror }
+    });
+    let mut found: Vec<Mirror> = Vec::new();
+    for mirror in own.chain(beside) {
+        let place = mirror.uri.trim_end_matches('/');
+        if !found.iter().any(|known| known.uri.trim_end_matches('/') == place) {
+            found.push(mirror);
+        }
+    }
+    found
 }
 
 /// The Debian mirrors that the machine uses, Debian's own address last.

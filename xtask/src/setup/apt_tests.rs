@@ -52,6 +52,18 @@ fn leaves_out_disabled_sources() {
 }
 
 #[test]
+fn finds_the_mirror_of_security_updates() {
+    let found = security_mirrors(&parse_deb822(DEB822));
+    let beside = format!("{DEFAULT_MIRROR}-security");
+    assert_eq!(
+        uris(&found),
+        ["http://mirror.example/sec", "http://mirror.example/debian-security", beside.as_str()]
+    );
+    assert_eq!(found[0].trust, []);
+    assert_eq!(found[1].trust, [("Signed-By".to_owned(), "/keys/debian.gpg".to_owned())]);
+}
+
+#[test]
 fn keeps_a_key_that_stands_in_the_source() {
     let text = "Types: deb\nURIs: http://m.example/debian\nSuites: sid\nComponents: main\nSigned-By:\n \
                 -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBGPL0BU\n";

@@ -3,6 +3,7 @@
 //! otherwise. Where all is there, it does nothing and takes no time.
 
 mod apt;
+pub(crate) mod kernels;
 mod linker;
 mod packages;
 mod rust_src;

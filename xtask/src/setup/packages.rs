@@ -39,21 +39,28 @@ const fn server(
 }
 
 /// Everything that demo and tests start and that is not built here.
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 21] = [
     server("apache2", "apache2ctl", "apache2", "the server that gets port 80, as Debian ships it"),
     tool("bpftool", "bpftool", "sees what is loaded and attached, before and after"),
+    tool("busybox-static", "busybox", "the first program of a virtual machine"),
+    tool("cpio", "cpio", "packs what a virtual machine starts from"),
     tool("curl", "curl", "the client on the internet host"),
+    tool("gdb", "gdb", "a debugger for programs that wait in bind()"),
     tool("iproute2", "ip", "network namespaces, addresses and routes of the lab"),
     tool("iputils-ping", "ping", "reaches through the lab's wires"),
+    tool("kmod", "depmod", "finds the kernel modules that a virtual machine needs"),
     tool("netcat-openbsd", "nc.openbsd", "a server that takes a single connection"),
     tool("nftables", "nft", "compares the rule sets before and after"),
     server("nginx", "nginx", "nginx", "a server with one socket for IPv4 and one for IPv6"),
     server("openssh-server", "sshd", "ssh", "a server that takes one process per connection"),
     tool("procps", "sysctl", "kernel settings of the lab's hosts"),
     tool("python3", "/usr/bin/python3", "small servers and clients that bind in many ways"),
+    tool("qemu-system-x86", "qemu-system-x86_64", "runs other kernels"),
     tool("socat", "socat", "a server on IPv4 alone"),
+    tool("strace", "strace", "a tracer for programs that wait in bind()"),
     tool("tcpdump", "tcpdump", "records packets on the lab's wires"),
     tool("tshark", "tshark", "decodes them, RSIP among them"),
+    tool("xz-utils", "xz", "unpacks kernel modules"),
 ];
 
 /// Installs what is missing.

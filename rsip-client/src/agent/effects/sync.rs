@@ -10,7 +10,6 @@ use rsip_sys::netlink::Prefix;
 use super::Effects;
 use crate::agent::failure::EffectError;
 use crate::hooks::ebpf::address_word;
-use crate::ports;
 use crate::status::Network;
 use crate::tunnel::Tunnel;
 use crate::tunnel::direct;
@@ -70,7 +69,7 @@ impl Effects {
         let wanted = Some(Synced {
             public,
             whole: self.book.is_whole(),
-            ports: self.book.block_ports(),
+            ports: self.choice(),
             direct: self.private_nets.union(&self.direct.believed).copied().collect(),
         });
         // One more listening port changes nothing but the port table.
@@ -78,21 +77,33 @@ impl Effects {
             return Ok(());
         }
         let before = self.synced.take();
-        if let Some(wanted) = &wanted
-            && before.is_none_or(|before| (before.public, before.direct) != (public, wanted.direct.clone()))
-        {
+        let network = wanted.as_ref().filter(|wanted| {
+            before.as_ref().is_none_or(|before| (before.public, &before.direct) != (public, &wanted.direct))
+        });
+        // Packets have to find the way before a program can choose a port to send them from, and the other way round.
+        if let (Some(wanted), Some(_)) = (network, public) {
             self.sync_network(public, &wanted.direct).await?;
         }
-        // Packets have to find the way before a program can choose a port to send them from, and the other way round.
-        if public.is_some() {
-            self.write_config()?;
-            self.confine()?;
-        } else {
-            self.confine()?;
-            self.write_config()?;
+        self.sync_choice(before.map(|before| before.ports).unwrap_or_default())?;
+        if let (Some(wanted), None) = (network, public) {
+            self.sync_network(public, &wanted.direct).await?;
         }
         self.synced = wanted;
         Ok(())
+    }
+
+    /// The hooks let programs take ephemeral ports only while the kernel's choice is confined to leased ones, and these are
+    /// known to be so. What goes is out of the hooks' reckoning before it is out of the kernel's choice, what comes the other
+    /// way round.
+    fn sync_choice(&mut self, before: BTreeSet<u16>) -> Result<(), EffectError> {
+        let after = self.choice();
+        let has_ephemeral = self.book.has_ephemeral();
+        self.choosing &= has_ephemeral;
+        self.write_config()?;
+        self.book.open(&mut self.hooks, after.difference(&before).copied())?;
+        self.confine()?;
+        self.choosing = has_ephemeral;
+        self.write_config()
     }
 
     async fn sync_network(
@@ -113,26 +124,6 @@ impl Effects {
         Ok(self.hooks.set_local(local)?)
     }
 
-    fn confine(&mut self) -> Result<(), EffectError> {
-        let leased = self.book.block_ports();
-        match (&self.state.sysctls, leased.is_empty()) {
-            (None, true) => {}
-            (None, false) => {
-                let original = ports::current()?;
-                self.state.sysctls = Some(original.clone());
-                self.store()?;
-                ports::apply(&leased, &original)?;
-            }
-            (Some(original), false) => ports::apply(&leased, original)?,
-            (Some(original), true) => {
-                ports::restore(original)?;
-                self.state.sysctls = None;
-                self.store()?;
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn write_config(&mut self) -> Result<(), EffectError> {
         let mut config = self.config;
         config.public_address = self.book.public().map_or(0, address_word);
@@ -144,7 +135,7 @@ impl Effects {
         if self.path.interface.mac.is_none() {
             config.flags |= FLAG_PRIVATE_L3;
         }
-        if self.book.has_ephemeral() {
+        if self.choosing {
             config.flags |= FLAG_EPHEMERAL;
         }
         if self.book.is_whole() {

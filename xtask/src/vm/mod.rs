@@ -1,0 +1,158 @@
+//! `cargo xtask vm`: tests on other kernels, in virtual machines whose root file system is this machine's own. Nothing
+//! is built or installed in them; what they write is forgotten.
+
+mod initramfs;
+mod list;
+mod machine;
+mod run;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    ebpf,
+    exec::{self, Step},
+    programs::Programs,
+    setup::{self, kernels},
+    tally::Tally,
+    test,
+    workspace::Workspace,
+};
+use list::{Kernel, List};
+use machine::Machine;
+
+/// Begins the lines that the script in the machine writes to us. Nothing else says this.
+const MARK: &str = "rsip-vm-d1a7";
+
+/// A command by hand may take this long.
+const BY_HAND: Duration = Duration::from_secs(3600);
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    /// Names of kernels; none: all of the list.
+    pub(crate) kernels: Vec<String>,
+    /// A command in place of the list's tests.
+    pub(crate) command: Vec<String>,
+}
+
+/// Runs the list's tests on the chosen kernels, or one command.
+pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
+    let list = List::read(workspace)?;
+    let kernels = match choice.kernels.as_slice() {
+        [] => list.kernels.iter().collect(),
+        names => names.iter().map(|name| list.kernel(name)).collect::<Result<Vec<_>>>()?,
+    };
+    require_machine()?;
+    setup::all(workspace)?;
+    if !choice.command.is_empty() {
+        return kernels.iter().try_for_each(|kernel| by_hand(workspace, kernel, &choice.command));
+    }
+    let ready = ready(workspace, &kernels)?;
+    ebpf::build(workspace)?;
+    test::build_programs(workspace)?;
+    let programs = Programs::build(&mut test::lab_tests(workspace))?;
+    let parts = run_all(workspace, &list, &ready, &programs, &[])?;
+    test::summarise(&parts, &[])
+}
+
+/// Gets the kernels that `cargo xtask test` runs.
+pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
+    require_machine()?;
+    let list = List::read(workspace)?;
+    ready(workspace, &of_tests(&list)).map(drop)
+}
+
+/// The part of `cargo xtask test`: one tally for each kernel. `filters` are parts of names of tests; none: all.
+pub(crate) fn test(
+    workspace: &Workspace,
+    programs: &Programs,
+    filters: &[String],
+) -> Result<Vec<(String, Tally)>> {
+    let list = List::read(workspace)?;
+    let ready = ready(workspace, &of_tests(&list))?;
+    run_all(workspace, &list, &ready, programs, filters)
+}
+
+fn of_tests(list: &List) -> Vec<&Kernel> {
+    list.kernels.iter().filter(|kernel| kernel.test).collect()
+}
+
+/// A virtual machine takes root, for the file server; and the kernels are those of one architecture.
+fn require_machine() -> Result<()> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!("the virtual machines run kernels for x86-64 and programs that were built for it");
+    }
+    if !exec::is_root() {
+        bail!("a virtual machine reads this machine's whole file system, which takes root");
+    }
+    Ok(())
+}
+
+type Ready<'a> = Vec<(&'a Kernel, kernels::Kernel)>;
+
+fn ready<'a>(workspace: &Workspace, wanted: &[&'a Kernel]) -> Result<Ready<'a>> {
+    let folder = folder(workspace)?;
+    // Two xtasks at once would unpack into the same folders.
+    let lock = fs::File::create(folder.join("lock")).context("cannot create the kernels' lock file")?;
+    lock.lock().context("cannot take the kernels' lock")?;
+    wanted
+        .iter()
+        .map(|kernel| {
+            let place = folder.join(&kernel.name);
+            Ok((*kernel, kernels::ensure(&place, &kernel.package, &kernel.suites)?))
+        })
+        .collect()
+}
+
+/// Where kernels are kept.
+fn folder(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.root().join("target/vm");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn boot(workspace: &Workspace, kernel: &kernels::Kernel) -> Result<Machine> {
+    // Of this process alone; qemu has read it when the machine takes commands.
+    let file = folder(workspace)?.join(format!("start.{}", std::process::id()));
+    let packed = initramfs::pack(kernel, MARK, &file);
+    let machine = packed.and_then(|()| Machine::boot(kernel, &file, MARK));
+    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    machine
+}
+
+fn run_all(
+    workspace: &Workspace,
+    list: &List,
+    kernels: &[(&Kernel, kernels::Kernel)],
+    programs: &Programs,
+    filters: &[String],
+) -> Result<Vec<(String, Tally)>> {
+    let mut parts = Vec::new();
+    for (kernel, ready) in kernels {
+        let step = Step::start(&format!("tests on {} in a virtual machine", ready.release), "3 min");
+        let tally = run::on_kernel(workspace, list, kernel, ready, programs, filters)?;
+        step.done(&format!("{} passed, {} failed", tally.passed, tally.failed));
+        parts.push((format!("in a VM with {} ({})", kernel.name, ready.release), tally));
+    }
+    Ok(parts)
+}
+
+fn by_hand(workspace: &Workspace, kernel: &Kernel, command: &[String]) -> Result<()> {
+    let ready = ready(workspace, &[kernel])?;
+    let [(_, ready)] = ready.as_slice() else { bail!("there is no kernel {}", kernel.name) };
+    let step = Step::start(&format!("starting {}", ready.release), "10 s");
+    let mut machine = boot(workspace, ready)?;
+    step.done("takes commands");
+    let environment = run::environment(workspace, 1);
+    let line = format!("{environment} {}", command.join(" ").replace('\n', "; "));
+    let code = machine.run(&line, BY_HAND, &mut |line| println!("{line}"))?;
+    for line in machine.console() {
+        eprintln!("    console: {line}");
+    }
+    if code != 0 {
+        bail!("on {} the command ended with exit code {code}", ready.release);
+    }
+    Ok(())
+}
