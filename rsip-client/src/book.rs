@@ -9,6 +9,7 @@ use rsip_ebpf_common::host::{PORT_DENIED, PORT_GRANTED, PORT_IGNORED, PORT_UNKNO
 use rsip_proto::host::{BindingKind, HostBinding};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Leased;
+use rsip_proto::wire::TunnelType;
 
 use crate::hooks::{HooksError, PortTable};
 use crate::rules::set::RuleSet;
@@ -92,6 +93,11 @@ impl Book {
     /// The leased address; all bindings have the same.
     pub fn public(&self) -> Option<Ipv4Addr> {
         self.bindings.values().next().map(|binding| binding.address)
+    }
+
+    /// The tunnel's type; all bindings have the same.
+    pub fn tunnel(&self) -> TunnelType {
+        self.bindings.values().next().map_or(TunnelType::IpIp, |binding| binding.tunnel)
     }
 
     /// Ports for the kernel's own choice.

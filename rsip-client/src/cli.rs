@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rsip_proto::host::{self, HostTransport};
 use rsip_proto::lease::Remote;
+use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::Prefix;
 
 use crate::discovery::args::{Discover, Search};
@@ -16,6 +17,7 @@ use crate::doctor::args::Doctor;
 use crate::hooks::wait::Wish;
 use crate::ping::args::Ping;
 use crate::rules::args::{RuleOptions, Rules};
+use crate::tunnel::kind::TunnelKind;
 
 /// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
 /// that only make sense on the local network. A second host must not lose its address or its ssh because a first one has the
@@ -99,6 +101,7 @@ Examples:
   rsip-client up --gateway 10.0.0.1 --listen 22 --ignore 6010 --ignore 8000-8099
   rsip-client up --gateway 10.0.0.1 --privileged-ports leased   # port 80 for a web server without root
   rsip-client up --gateway 10.0.0.1 --persist          # for a unit at boot: keep trying
+  rsip-client up --gateway 10.0.0.1 --tunnel gre       # where the gateway offers several types
   rsip-client up --gateway 10.0.0.1 --method rsa-ip    # a whole public address, with all its ports
   rsip-client up --gateway 10.0.0.1 --no-hooks --ports 255 --listen 80   # no program is looked at
   rsip-client up --gateway 10.0.0.1 --remote 198.51.100.7:443   # for this peer alone (remote flow policy)
@@ -159,6 +162,9 @@ pub struct Up {
     /// hooks they are all that there will be.
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["block", "blocks"], value_parser = clap::value_parser!(u16).range(..=MOST_PORTS))]
     pub ports: Option<u16>,
+    /// The tunnel's type [default: the gateway's favourite]
+    #[arg(long, value_enum)]
+    pub tunnel: Option<TunnelKind>,
     /// Largest packet in the tunnel, as `1400`; never more than fits into the private network's [default: what fits]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
     pub mtu: Option<u16>,
@@ -224,6 +230,15 @@ pub struct Blocks {
 }
 
 impl Up {
+    /// Tunnel types that may be asked for.
+    #[must_use]
+    pub fn tunnels(&self) -> Vec<TunnelType> {
+        match self.tunnel {
+            Some(kind) => vec![kind.into()],
+            None => vec![TunnelType::IpIp, TunnelType::Gre],
+        }
+    }
+
     /// What `--ports`, or `--block` and `--blocks`, come to.
     #[must_use]
     pub fn blocks(&self) -> Blocks {

@@ -76,11 +76,25 @@ pub struct Terms {
     pub method: String,
     /// The only peer that the leases are for: "any", "ADDR" or "ADDR:PORT".
     pub remote: String,
+    /// "any", "IP-IP" or "GRE".
+    #[serde(default = "Terms::any_tunnel")]
+    pub tunnel: String,
+}
+
+impl Terms {
+    /// Whatever the gateway likes best.
+    pub fn any_tunnel() -> String {
+        "any".to_owned()
+    }
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { method: Method::RsapIp.to_string(), remote: Remote::Any.to_string() }
+        Self {
+            method: Method::RsapIp.to_string(),
+            remote: Remote::Any.to_string(),
+            tunnel: Self::any_tunnel(),
+        }
     }
 }
 
@@ -340,7 +354,11 @@ mod tests {
     fn example() -> State {
         let gateway = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4555);
         let mut state = State::new(7, gateway, "tcp".to_owned());
-        state.terms = Terms { method: "RSA-IP".to_owned(), remote: "198.51.100.7:443".to_owned() };
+        state.terms = Terms {
+            method: "RSA-IP".to_owned(),
+            remote: "198.51.100.7:443".to_owned(),
+            tunnel: "GRE".to_owned(),
+        };
         state.sysctls = Some(SavedSysctls { range: "32768\t60999".to_owned(), reserved: String::new() });
         state
     }

@@ -214,6 +214,8 @@ pub struct Program {
 pub struct Tunnel {
     /// The device.
     pub device: String,
+    /// "IP-IP" or "GRE".
+    pub kind: String,
     /// Its largest packet.
     pub mtu: u32,
     /// The leased address on it.
@@ -302,8 +304,14 @@ impl fmt::Display for Status {
         match &self.tunnel {
             Some(tunnel) => writeln!(
                 f,
-                "tunnel     {} mtu {} over {} ({} -> {}), {}",
-                tunnel.device, tunnel.mtu, tunnel.interface, tunnel.local, tunnel.remote, tunnel.attachment
+                "tunnel     {} mtu {} over {} ({} -> {}), {}, {}",
+                tunnel.device,
+                tunnel.mtu,
+                tunnel.interface,
+                tunnel.local,
+                tunnel.remote,
+                tunnel.kind,
+                tunnel.attachment
             )?,
             None => writeln!(f, "tunnel     down")?,
         }

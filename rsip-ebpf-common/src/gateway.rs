@@ -28,6 +28,9 @@ pub mod maps {
     pub const FRAGMENTS_IN: &str = "FRAGMENTS_IN";
     /// `LruHashMap<FragmentKey, Fragment>`: datagrams of hosts of which the first fragment was let out. The programs' own.
     pub const FRAGMENTS_OUT: &str = "FRAGMENTS_OUT";
+    /// `HashMap<u32 private address, u32>`: hosts whose tunnel is GRE. Looked at under [`super::FLAG_GRE`] only. Written by user
+    /// space before the host's first port.
+    pub const TUNNELS: &str = "TUNNELS";
     /// `LruHashMap<u32 private address, Path>`: hosts to which a path is narrower than the internal interface. The programs'
     /// own.
     pub const PATHS: &str = "PATHS";
@@ -61,6 +64,9 @@ pub const FLAG_INTERNAL_L3: u32 = 2;
 pub const FLAG_REMOTE: u32 = 4;
 /// [`Config::flags`]: the remote flow policy is micro, which is what a host that breaks it is told.
 pub const FLAG_REMOTE_MICRO: u32 = 8;
+
+/// [`Config::flags`]: GRE is on offer: `TUNNELS` counts.
+pub const FLAG_GRE: u32 = 16;
 
 /// Which of an address's entries in `PORTS` and `REMOTES` stands for all of it. As a port it is nobody's: port 0 cannot be
 /// leased.
@@ -243,16 +249,19 @@ pub enum Counter {
     Martian = 10,
     /// Dropped: from or to somebody with whom the port may not be used (remote flow policy).
     BadRemote = 11,
-    /// Dropped: of a host in a tunnel of another type than IP-in-IP.
+    /// Dropped: of a host in a tunnel of another type than its own.
     BadTunnel = 12,
     /// Of those that were too big: answered with "fragmentation needed".
     TooBigTold = 13,
     /// Datagrams that were split in two because they were too big; both parts count again.
     Split = 14,
+    /// Dropped: a GRE header with a wrong checksum, or with what a tunnel of ours does not have (key, sequence number, another
+    /// version or protocol).
+    BadGre = 15,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 15;
+pub const COUNTERS: u32 = 16;
 
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<EchoKey>() == 12);
@@ -263,7 +272,7 @@ const _: () = assert!(size_of::<Budget>() == 16);
 const _: () = assert!(size_of::<FragmentKey>() == 12);
 const _: () = assert!(size_of::<Fragment>() == 16);
 const _: () = assert!(size_of::<Path>() == 16);
-const _: () = assert!(Counter::Split as u32 + 1 == COUNTERS);
+const _: () = assert!(Counter::BadGre as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {

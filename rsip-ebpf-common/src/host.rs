@@ -134,10 +134,10 @@ pub struct Config {
     pub holders_max: u32,
     /// Which set of rules holds, how many it has, and the default policy: `rules::WORD_*`.
     pub rules: u32,
-    /// Always 0.
-    pub pad: u32,
     /// Largest packet that is sent to the gateway, outer header included; 0: nobody wants to hear of a smaller one.
     pub path_mtu: u32,
+    /// IP protocol number of the tunnel: 47 is GRE, anything else IP-in-IP.
+    pub tunnel_protocol: u32,
 }
 
 /// How much of `struct sock` the programs can look at.

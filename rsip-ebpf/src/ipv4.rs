@@ -1,5 +1,7 @@
 //! IPv4 headers (RFC 791), IP-in-IP headers (RFC 2003), the ECN field of tunnels (RFC 6040), the Internet checksum.
 
+use crate::gre;
+
 /// Length of a header without options, octets.
 pub const HEADER_LENGTH: u32 = 20;
 /// Protocol number of ICMP.
@@ -46,21 +48,53 @@ pub struct Header {
 
 const _: () = assert!(size_of::<Header>() == HEADER_LENGTH as usize);
 
+/// What is between outer and inner header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    /// Nothing (RFC 2003).
+    IpIp,
+    /// A GRE header without optional fields (RFC 2784).
+    Gre,
+}
+
+impl Tunnel {
+    /// Protocol of the outer header.
+    #[inline(always)]
+    #[must_use]
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::IpIp => PROTOCOL_IPIP,
+            Self::Gre => PROTOCOL_GRE,
+        }
+    }
+
+    /// What it takes of each packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn overhead(self) -> u32 {
+        match self {
+            Self::IpIp => HEADER_LENGTH,
+            Self::Gre => HEADER_LENGTH + gre::HEADER_LENGTH,
+        }
+    }
+}
+
 /// The congestion marks of outer and inner header contradict each other: the packet must be dropped (RFC 6040, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Congested;
 
 impl Header {
-    /// The outer header around `inner` (RFC 2003, section 3.1), of which `inner_length` octets follow.
+    /// The outer header around `inner` (RFC 2003, section 3.1), of which `inner_length` octets follow; with the GRE header
+    /// between them where the tunnel is of that type.
     ///
     /// The TOS octet is copied with its ECN field (RFC 6040, section 4.1). "Don't fragment" is always set: the tunnel's
     /// MTU is known on both sides, and a datagram that is never fragmented needs no identification (RFC 6864).
     /// Addresses are in network byte order.
     #[inline(always)]
     #[must_use]
-    pub fn around(inner: &Self, inner_length: u32, source: u32, destination: u32) -> Self {
+    pub fn around(tunnel: Tunnel, inner: &Self, inner_length: u32, source: u32, destination: u32) -> Self {
         // A GSO super-packet may exceed 16 bits here; each of its segments gets its own length when it is cut.
-        let total_length = inner_length.wrapping_add(HEADER_LENGTH) as u16;
+        let total_length = inner_length.wrapping_add(tunnel.overhead()) as u16;
         let mut header = Self {
             version_ihl: VERSION_IHL,
             tos: inner.tos,
@@ -68,7 +102,7 @@ impl Header {
             identification: 0,
             fragment: DONT_FRAGMENT.to_be(),
             ttl: TUNNEL_TTL,
-            protocol: PROTOCOL_IPIP,
+            protocol: tunnel.protocol(),
             checksum: 0,
             source,
             destination,

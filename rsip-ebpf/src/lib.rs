@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod arp;
+pub mod gre;
 pub mod icmp;
 pub mod ipv4;
 pub mod peer;

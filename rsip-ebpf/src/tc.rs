@@ -7,13 +7,13 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INVALIDATE_HASH, TC_ACT_SHOT,
-        TC_ACT_UNSPEC, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_GRE, BPF_F_ADJ_ROOM_FIXED_GSO,
+        BPF_F_INVALIDATE_HASH, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers::generated::{bpf_redirect_neigh, bpf_skb_change_head},
     programs::TcContext,
 };
-use rsip_ebpf::ipv4;
+use rsip_ebpf::{gre, ipv4};
 
 /// Let the packet go on: to the next program, and to the stack after the last.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
@@ -87,20 +87,43 @@ pub(crate) fn store<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), Fa
     ctx.store(offset as usize, value, u64::from(BPF_F_INVALIDATE_HASH)).map_err(|_| Failed)
 }
 
-/// Insert `outer` between the link-layer header of `link` octets and the IPv4 header. The segments of a super-packet keep
-/// their size.
+/// Insert `outer`, and what belongs to it, between the link-layer header of `link` octets and the IPv4 header. The segments of
+/// a super-packet keep their size.
 #[inline(always)]
-pub(crate) fn encapsulate(ctx: &TcContext, link: u32, outer: &ipv4::Header) -> Result<(), Failed> {
-    let flags = u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO);
-    ctx.adjust_room(ipv4::HEADER_LENGTH as i32, BPF_ADJ_ROOM_MAC, flags).map_err(|_| Failed)?;
-    store(ctx, link, outer)
+pub(crate) fn encapsulate(
+    ctx: &TcContext,
+    link: u32,
+    tunnel: ipv4::Tunnel,
+    outer: &ipv4::Header,
+) -> Result<(), Failed> {
+    let flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO;
+    let flags = match tunnel {
+        ipv4::Tunnel::IpIp => flags,
+        ipv4::Tunnel::Gre => flags | BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
+    };
+    ctx.adjust_room(tunnel.overhead() as i32, BPF_ADJ_ROOM_MAC, u64::from(flags)).map_err(|_| Failed)?;
+    store_outer(ctx, link, tunnel, outer)
 }
 
-/// Remove the outer header behind the link-layer header.
+/// Overwrite an outer header, and what belongs to it.
 #[inline(always)]
-pub(crate) fn decapsulate(ctx: &TcContext) -> Result<(), Failed> {
-    let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
-    ctx.adjust_room(-(ipv4::HEADER_LENGTH as i32), BPF_ADJ_ROOM_MAC, flags).map_err(|_| Failed)
+pub(crate) fn store_outer(
+    ctx: &TcContext,
+    link: u32,
+    tunnel: ipv4::Tunnel,
+    outer: &ipv4::Header,
+) -> Result<(), Failed> {
+    store(ctx, link, outer)?;
+    if tunnel == ipv4::Tunnel::Gre {
+        store(ctx, link + ipv4::HEADER_LENGTH, &gre::Header::PLAIN)?;
+    }
+    Ok(())
+}
+
+/// Insert so many octets behind the link-layer header, or take so many away.
+#[inline(always)]
+pub(crate) fn resize(ctx: &TcContext, change: i32) -> Result<(), Failed> {
+    ctx.adjust_room(change, BPF_ADJ_ROOM_MAC, u64::from(BPF_F_ADJ_ROOM_FIXED_GSO)).map_err(|_| Failed)
 }
 
 /// Send the packet through an interface; the kernel finds the next hop and its link-layer address.

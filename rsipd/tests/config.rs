@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rsip_proto::gateway::RemoteDeny;
-use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
+use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy, TunnelType};
 use rsipd::config::{Config, Settings};
 
 const SAMPLE: &str = include_str!("../rsipd.conf");
@@ -169,9 +169,9 @@ fn each_mistake_is_told_with_place_key_and_cure() {
             "gw.conf:3:8: POOL: is empty: write a list of up to 256 public IPv4 addresses, for example [\"192.0.2.1\"]".to_owned(),
         ),
         (
-            "TUNNEL = [\"gre\"]",
-            "gw.conf:3:11: TUNNEL: the data path of this version has no gre tunnels: write a list of tunnel types; this \
-             version has [\"ipip\"]"
+            "TUNNEL = [\"GRE\", \"l2tp\"]",
+            "gw.conf:3:18: TUNNEL: this version has no l2tp tunnels: write \"IP-IP\", \"GRE\" or a list of them, best \
+             first, for example [\"IP-IP\", \"GRE\"]"
                 .to_owned(),
         ),
         (
@@ -405,4 +405,22 @@ fn mistakes_about_discovery_are_told() {
     let many: Vec<String> = (1..=17).map(|host| format!("\"10.0.0.{host}\"")).collect();
     let complaint = complaint(&format!("SLP_DA = [{}]", many.join(", ")));
     assert!(complaint.contains("lists 17 addresses; 16 can be served"), "{complaint}");
+}
+
+#[test]
+fn tunnels_are_one_or_several_best_first() {
+    use TunnelType::{Gre, IpIp};
+    for (text, expected) in [
+        ("\"IP-IP\"", vec![IpIp]),
+        ("\"GRE\"", vec![Gre]),
+        ("[\"gre\", \"ipip\"]", vec![Gre, IpIp]),
+        ("[\"IP-IP\", \"GRE\"]", vec![IpIp, Gre]),
+    ] {
+        let settings = parse(&format!("INT_IF = \"a\"\nEXT_IF = \"b\"\nTUNNEL = {text}\n")).unwrap();
+        assert_eq!(settings.tunnel, expected, "{text}");
+        assert_eq!(parse(&settings.to_toml()).unwrap(), settings, "{text}");
+    }
+    for text in ["[]", "[\"GRE\", \"gre\"]", "\"L2TP\"", "3"] {
+        assert!(parse(&format!("INT_IF = \"a\"\nEXT_IF = \"b\"\nTUNNEL = {text}\n")).is_err(), "{text}");
+    }
 }

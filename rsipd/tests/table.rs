@@ -216,7 +216,7 @@ refused           BAD_MESSAGE 2, LOCAL_ADDRPORT_INUSE 1
 misused           LOCAL_ADDR_UNALLOWED 7
 to hosts          10 packets, 1400 bytes
 from hosts        0 packets, 0 bytes
-dropped           4 not leased, 0 malformed, 0 ttl, 0 unsupported, 0 too big, 0 martian, 0 bad remote, 0 bad tunnel, 0 failed
+dropped           4 not leased, 0 malformed, 0 ttl, 0 unsupported, 0 too big, 0 martian, 0 bad remote, 0 bad tunnel, 0 bad gre, 0 failed
 "
     );
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rsip_lab::bpf;
 use rsip_lab::lab::netns::{NamesFolder, Netns};
-use rsip_proto::wire::RemotePolicy;
+use rsip_proto::wire::{RemotePolicy, TunnelType};
 use rsip_sys::netlink::Netlink;
 use rsipd::datapath::ebpf::{EbpfDatapath, Site};
 use rsipd::datapath::{Datapath, contract};
@@ -16,7 +16,7 @@ use tokio::runtime;
 const POOL: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(203, 0, 113, 2)];
 
 /// Goes through the contract in a namespace of its own, and says what is left at its interfaces.
-fn check(policy: RemotePolicy) {
+fn check(policy: RemotePolicy, tunnels: &[TunnelType]) {
     static SITES: AtomicU32 = AtomicU32::new(0);
     let number = SITES.fetch_add(1, Ordering::Relaxed);
     let names = NamesFolder::find().unwrap();
@@ -42,11 +42,16 @@ fn check(policy: RemotePolicy) {
                     internal_mtu: 1500,
                     pool: POOL.to_vec(),
                     remote_policy: policy,
+                    tunnels: tunnels.to_vec(),
                 };
                 let object = std::fs::read(bpf::folder().join("rsip-gateway")).unwrap();
                 let loaded = EbpfDatapath::load(&object, &site).unwrap();
                 let mut datapath = loaded.attach(netlink, &site).await.unwrap();
-                contract::check(&mut datapath, &POOL, policy);
+                if tunnels.contains(&TunnelType::Gre) {
+                    contract::check_tunnels(&mut datapath, POOL[0]);
+                } else {
+                    contract::check(&mut datapath, &POOL, policy);
+                }
                 let stats = datapath.stats().unwrap();
                 assert_eq!(stats.inward_packets + stats.outward_packets, 0, "{stats:?}");
                 datapath.close().await.unwrap();
@@ -60,15 +65,20 @@ fn check(policy: RemotePolicy) {
 
 #[test]
 fn keeps_the_contract_without_a_remote_policy() {
-    check(RemotePolicy::None);
+    check(RemotePolicy::None, &[TunnelType::IpIp]);
 }
 
 #[test]
 fn keeps_the_contract_under_remote_macro() {
-    check(RemotePolicy::Macro);
+    check(RemotePolicy::Macro, &[TunnelType::IpIp]);
 }
 
 #[test]
 fn keeps_the_contract_under_remote_micro() {
-    check(RemotePolicy::Micro);
+    check(RemotePolicy::Micro, &[TunnelType::IpIp]);
+}
+
+#[test]
+fn keeps_the_contract_with_tunnels_of_both_types() {
+    check(RemotePolicy::None, &[TunnelType::IpIp, TunnelType::Gre]);
 }

@@ -71,6 +71,7 @@ async fn round(arguments: &Up, ground: &Ground, stop: &mut Stop) -> anyhow::Resu
         directory_agents: arguments.search.da.clone(),
         interface: arguments.interface.clone(),
         transport: Some(arguments.transport.into()),
+        tunnels: arguments.tunnels(),
         patience: SEARCH,
     };
     tracing::info!(scopes = %question.scopes, "looking for gateways");

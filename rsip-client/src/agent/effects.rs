@@ -8,6 +8,7 @@ mod narrow;
 mod rules;
 mod sockets;
 mod sync;
+mod tunnel_kind;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -18,7 +19,6 @@ use rsip_ebpf_common::host::{self, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW};
 use rsip_proto::host::{HostBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Remote;
-use rsip_proto::wire::TunnelType;
 use rsip_sys::cgroup::Cgroup;
 use rsip_sys::netlink::{Netlink, Prefix};
 use rsip_sys::rundir::RunDirError;
@@ -207,15 +207,14 @@ impl Effects {
 
     async fn put_into_use(&mut self, ports: &[u16]) -> Result<(), EffectError> {
         self.activate_tunnel().await?;
+        self.change_tunnel().await?;
         self.sync().await?;
         self.book.open(&mut self.hooks, ports.iter().copied())?;
         self.activate_hooks().await
     }
 
     async fn check(&self, binding: &HostBinding) -> Result<(), EffectError> {
-        if binding.tunnel != TunnelType::IpIp {
-            return Err(EffectError::TunnelType(binding.tunnel));
-        }
+        self.check_tunnel(binding)?;
         match self.book.public() {
             Some(old) if old != binding.address => {
                 return Err(EffectError::OtherAddress { old, new: binding.address });
@@ -253,8 +252,15 @@ impl Effects {
         self.path = path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?;
         self.state.private_interface = Some(self.path.interface.name.clone());
         self.store()?;
-        let tunnel =
-            Tunnel::create(&self.netlink, &mut self.hooks, &self.path, self.gateway, self.options).await?;
+        let tunnel = Tunnel::create(
+            &self.netlink,
+            &mut self.hooks,
+            &self.path,
+            self.gateway,
+            self.book.tunnel(),
+            self.options,
+        )
+        .await?;
         self.tunnel = Some(tunnel);
         Ok(())
     }

@@ -18,8 +18,16 @@ use crate::tunnel::path::PathError;
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
     /// Its tunnel type.
-    #[error("the gateway wants a {0} tunnel, this agent has IP-IP only")]
+    #[error("the gateway wants a {0} tunnel, this agent has IP-IP and GRE")]
     TunnelType(TunnelType),
+    /// Its tunnel type is not that of the other bindings.
+    #[error("the gateway leased with a {new} tunnel, but the tunnel is {old}: this agent has one at a time")]
+    OtherTunnel {
+        /// In use.
+        old: TunnelType,
+        /// Leased now.
+        new: TunnelType,
+    },
     /// Its address.
     #[error("the gateway leased {new}, but {old} is in use: this agent uses one address at a time")]
     OtherAddress {
@@ -55,7 +63,10 @@ pub enum EffectError {
 pub fn failure(error: EffectError) -> anyhow::Error {
     let line = super::describe(&error);
     match error {
-        EffectError::TunnelType(_) | EffectError::OtherAddress { .. } | EffectError::AddressTaken(_) => {
+        EffectError::TunnelType(_)
+        | EffectError::OtherTunnel { .. }
+        | EffectError::OtherAddress { .. }
+        | EffectError::AddressTaken(_) => {
             Failure::new(ExitCode::Refused, "lease").why(line).hint("see the gateway's POOL and TUNNEL")
         }
         EffectError::Hooks(error) => return hooks_failure(&error),

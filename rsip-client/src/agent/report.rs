@@ -83,6 +83,7 @@ impl Agent {
             },
             tunnel: effects.tunnel.as_ref().map(|tunnel| Tunnel {
                 device: tunnel.link().name.clone(),
+                kind: tunnel.kind().to_string(),
                 mtu: tunnel.link().mtu,
                 address: tunnel.public(),
                 local: effects.path.source,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rsip_proto::host::{Host, HostConfig, SavedState};
 use rsip_proto::lease::Remote;
+use rsip_proto::wire::TunnelType;
 use rsip_sys::caps::{self, CapabilityError, Need};
 use rsip_sys::cgroup::{self, Cgroup, CgroupError};
 use rsip_sys::exit::{ExitCode, Failure};
@@ -132,7 +133,11 @@ pub(crate) async fn serve(
         state
     });
     let settings = settings(arguments, gateway, patience);
-    let terms = Terms { method: settings.method.to_string(), remote: settings.remote.to_string() };
+    let terms = Terms {
+        method: settings.method.to_string(),
+        remote: settings.remote.to_string(),
+        tunnel: arguments.tunnel.map_or_else(Terms::any_tunnel, |kind| TunnelType::from(kind).to_string()),
+    };
     if (&state.transport, &state.terms) != (&transport, &terms) {
         // A registration keeps its transport for life (RFC 3103 section 5), and its bindings what they were asked for: this
         // will be another one.
@@ -421,6 +426,7 @@ fn host_config(arguments: &Up) -> HostConfig {
         transport: arguments.transport.into(),
         method: arguments.method.into(),
         remote: arguments.remote.unwrap_or(Remote::Any),
+        tunnels: arguments.tunnels(),
         block_size: arguments.blocks().size,
         lease_wish: arguments.lease.map(|seconds| Duration::from_secs(seconds.into())),
         // The program must hear the reason, not the end of its patience.

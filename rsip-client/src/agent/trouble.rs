@@ -142,7 +142,7 @@ impl Trouble {
                     Mismatch::LocalMicro => {
                         "ask for ports with --method rsap-ip, or see FLOW_POLICY at the gateway"
                     }
-                    Mismatch::Tunnel => "see TUNNEL at the gateway: this host has IP-IP",
+                    Mismatch::Tunnel => "leave out --tunnel, or see TUNNEL at the gateway",
                     Mismatch::RemoteAddress => "name it with --remote ADDR",
                     Mismatch::RemotePort => "name them with --remote ADDR:PORT",
                 };

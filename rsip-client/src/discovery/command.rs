@@ -50,6 +50,7 @@ async fn look(arguments: Discover) -> Result<Vec<(Offer, Vec<SocketAddrV4>)>, Di
         interface: arguments.interface,
         // Whoever looks around wants to see all of them.
         transport: None,
+        tunnels: Vec::new(),
         patience: arguments.timeout,
     };
     let mut found = Vec::new();

@@ -22,6 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use rsip_proto::host::HostTransport;
+use rsip_proto::wire::TunnelType;
 use rsip_slp::text::ScopeList;
 use rsip_slp::wire::EncodeError;
 use rsip_sys::exit::{ExitCode, Failure};
@@ -43,6 +44,8 @@ pub struct Question {
     pub interface: Option<String>,
     /// Only gateways that serve a host with this transport.
     pub transport: Option<HostTransport>,
+    /// And with one of these tunnels.
+    pub tunnels: Vec<TunnelType>,
     /// No longer than this.
     pub patience: Duration,
 }

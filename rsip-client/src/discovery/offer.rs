@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rsip_proto::host::HostTransport;
+use rsip_proto::wire::TunnelType;
 use rsip_slp::template::{self, Load};
 use rsip_slp::text::{AttributeList, ServiceUrl, Value};
 use rsip_slp::user::Service;
@@ -70,10 +71,11 @@ impl Offer {
         self.url.port.unwrap_or(template::DEFAULT_PORT)
     }
 
-    /// Whether this host can use it: an IP-IP tunnel, and RSIP over the wanted transport.
-    pub fn serves(&self, transport: HostTransport) -> bool {
+    /// Whether this host can use it: one of these tunnels, and RSIP over the wanted transport.
+    pub fn serves(&self, transport: HostTransport, tunnels: &[TunnelType]) -> bool {
         let has = |all: &[String], one: &str| all.iter().any(|held| held == one);
-        has(&self.tunnels, "IP-IP") && has(&self.transports, transport_value(transport))
+        tunnels.iter().any(|tunnel| has(&self.tunnels, &tunnel.to_string()))
+            && has(&self.transports, transport_value(transport))
     }
 }
 
@@ -105,12 +107,16 @@ const fn transport_value(transport: HostTransport) -> &'static str {
 
 /// The question for gateways that [`Offer::serves`] this host. An attribute that is left out has its default, which a
 /// plain comparison would not see (RFC 2608 section 8.1: only what is registered is compared).
-pub fn predicate(transport: HostTransport) -> String {
+pub fn predicate(transport: HostTransport, tunnels: &[TunnelType]) -> String {
     let transport = match transport {
         HostTransport::Tcp => "(|(transport=TCP)(!(transport=*)))",
         HostTransport::Udp => "(transport=UDP)",
     };
-    format!("(&(|(tunnel-type=IP-IP)(!(tunnel-type=*))){transport})")
+    let mut types: String = tunnels.iter().map(|tunnel| format!("(tunnel-type={tunnel})")).collect();
+    if tunnels.contains(&TunnelType::IpIp) {
+        types.push_str("(!(tunnel-type=*))");
+    }
+    format!("(&(|{types}){transport})")
 }
 
 #[cfg(test)]
@@ -124,6 +130,7 @@ mod tests {
         Offer::new(ServiceUrl::parse(url).expect("a URL"), Duration::from_secs(300), &attributes)
     }
 
+    const BOTH: [TunnelType; 2] = [TunnelType::IpIp, TunnelType::Gre];
     const FULL: &str =
         "(ipsec-support=false),(ike-support=TRUE),(tunnel-type=ip-ip,GRE),(transport=TCP,UDP),(load=12)";
 
@@ -142,14 +149,20 @@ mod tests {
             let offer = offer("service:rsip://gw/a\u{1b}b", attributes);
             assert_eq!((offer.load, offer.ipsec, offer.port()), (None, false, 4555), "{attributes}");
             assert_eq!(offer.url.to_string(), "service:rsip://gw");
-            assert!(offer.serves(HostTransport::Tcp) && !offer.serves(HostTransport::Udp), "{attributes}");
+            assert!(
+                offer.serves(HostTransport::Tcp, &[TunnelType::IpIp])
+                    && !offer.serves(HostTransport::Udp, &BOTH),
+                "{attributes}"
+            );
         }
     }
 
     #[test]
     fn the_question_finds_exactly_the_gateways_that_serve() {
-        for transport in [HostTransport::Tcp, HostTransport::Udp] {
-            let predicate = Predicate::parse(&predicate(transport)).expect("a predicate");
+        let transports = [HostTransport::Tcp, HostTransport::Udp];
+        let tunnels = [&BOTH[..], &BOTH[..1], &BOTH[1..]];
+        for (transport, tunnels) in transports.iter().flat_map(|&one| tunnels.map(|other| (one, other))) {
+            let predicate = Predicate::parse(&predicate(transport, tunnels)).expect("a predicate");
             for attributes in [
                 "",
                 FULL,
@@ -161,8 +174,8 @@ mod tests {
                 let found = AttributeList::parse(attributes).expect("attributes");
                 assert_eq!(
                     predicate.is_satisfied_by(&found),
-                    offer("service:rsip://gw", attributes).serves(transport),
-                    "{transport:?} {attributes}"
+                    offer("service:rsip://gw", attributes).serves(transport, tunnels),
+                    "{transport:?} {tunnels:?} {attributes}"
                 );
             }
         }

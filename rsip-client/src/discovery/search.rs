@@ -40,7 +40,10 @@ pub async fn find(question: &Question) -> Result<Vec<Offer>, DiscoveryError> {
 
 fn config(question: &Question) -> UserConfig {
     UserConfig {
-        predicate: question.transport.map(predicate).unwrap_or_default(),
+        predicate: question
+            .transport
+            .map(|transport| predicate(transport, &question.tunnels))
+            .unwrap_or_default(),
         scopes: question.scopes.clone(),
         directories: question.directory_agents.clone(),
         attributes: Wish::Everything,

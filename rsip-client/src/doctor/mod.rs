@@ -186,6 +186,7 @@ async fn target(
         directory_agents: arguments.search.da.clone(),
         interface: arguments.interface.clone(),
         transport: None,
+        tunnels: vec![rsip_proto::wire::TunnelType::IpIp, rsip_proto::wire::TunnelType::Gre],
         patience: SEARCH,
     };
     let (found, finding) = gateway::search(&question).await;

@@ -11,6 +11,7 @@
 
 pub mod device;
 pub mod direct;
+pub mod kind;
 pub mod local;
 pub mod path;
 pub mod routing;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use rsip_ebpf_common::host::programs;
+use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 
@@ -27,8 +29,14 @@ use self::path::Path;
 use self::routing::{Hop, Plan};
 use crate::hooks::any::Hooks;
 
-/// What an outer IPv4 header takes of each packet.
-const OVERHEAD: u32 = 20;
+/// What the tunnel takes of each packet: an outer IPv4 header, and with GRE a header of its own.
+const fn overhead(kind: TunnelType) -> u32 {
+    match kind {
+        TunnelType::Gre => 24,
+        _ => 20,
+    }
+}
+
 /// The smallest MTU that IPv4 knows (RFC 791).
 const MIN_MTU: u32 = 68;
 
@@ -63,6 +71,7 @@ pub struct Options {
 pub struct Tunnel {
     device: Device,
     options: Options,
+    kind: TunnelType,
     /// What a router said fits, outer header included.
     path_mtu: Option<u32>,
     outward: Option<Attachment>,
@@ -84,9 +93,11 @@ impl Tunnel {
         hooks: &mut Hooks,
         path: &Path,
         endpoint: Ipv4Addr,
+        kind: TunnelType,
         options: Options,
     ) -> Result<Self, TunnelError> {
-        let device = Device::create(netlink, inner_mtu(path.interface.mtu, options.mtu)).await?;
+        let mtu = inner_mtu(kind, path.interface.mtu, options.mtu);
+        let device = Device::create(netlink, mtu).await?;
         let outward = hooks.attach_outward(netlink, &device.link, options.forced).await?;
         let inward = match hooks.attach_inward(netlink, &path.interface, options.forced).await {
             Ok(inward) => inward,
@@ -100,6 +111,7 @@ impl Tunnel {
         Ok(Self {
             device,
             options,
+            kind,
             path_mtu: None,
             outward,
             inward,
@@ -187,14 +199,34 @@ impl Tunnel {
         self.set_mtu(netlink, interface_mtu).await
     }
 
+    /// Its type.
+    pub const fn kind(&self) -> TunnelType {
+        self.kind
+    }
+
+    /// Makes it one of another type; nothing is leased at the moment.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; the next call tries again.
+    pub async fn become_kind(
+        &mut self,
+        netlink: &Netlink,
+        interface_mtu: u32,
+        kind: TunnelType,
+    ) -> Result<(), TunnelError> {
+        self.kind = kind;
+        self.set_mtu(netlink, interface_mtu).await
+    }
+
     /// Largest packet that is sent to the gateway, outer header included.
     pub const fn outer_mtu(&self) -> u32 {
-        self.device.link.mtu.saturating_add(OVERHEAD)
+        self.device.link.mtu.saturating_add(overhead(self.kind))
     }
 
     async fn set_mtu(&mut self, netlink: &Netlink, interface_mtu: u32) -> Result<(), TunnelError> {
         let outer = self.path_mtu.map_or(interface_mtu, |path| path.min(interface_mtu));
-        netlink.set_up(self.device.link.index, Some(inner_mtu(outer, self.options.mtu))).await?;
+        netlink.set_up(self.device.link.index, Some(inner_mtu(self.kind, outer, self.options.mtu))).await?;
         self.device.link = netlink.link_by_index(self.device.link.index).await?;
         Ok(())
     }
@@ -250,8 +282,8 @@ const fn hop(path: &Path) -> Hop {
 }
 
 /// What an inner packet may have: what fits into an outer one, or less where less is `wanted`.
-fn inner_mtu(outer: u32, wanted: Option<u32>) -> u32 {
-    let fits = outer.saturating_sub(OVERHEAD).max(MIN_MTU);
+fn inner_mtu(kind: TunnelType, outer: u32, wanted: Option<u32>) -> u32 {
+    let fits = outer.saturating_sub(overhead(kind)).max(MIN_MTU);
     wanted.map_or(fits, |wanted| wanted.min(fits))
 }
 

@@ -270,10 +270,16 @@ async fn tunnel(netlink: &Netlink, method: Method) -> Tunnel {
     let mut hooks = Hooks::load(Some(Wish::Poll), true)
         .expect("`cargo xtask build-ebpf` was run before this crate was built");
     let path = path::find(netlink, GATEWAY, None).await.expect("on the link");
-    let mut tunnel =
-        Tunnel::create(netlink, &mut hooks, &path, GATEWAY, Options { forced: Some(method), mtu: None })
-            .await
-            .expect("allowed");
+    let mut tunnel = Tunnel::create(
+        netlink,
+        &mut hooks,
+        &path,
+        GATEWAY,
+        TunnelType::IpIp,
+        Options { forced: Some(method), mtu: None },
+    )
+    .await
+    .expect("allowed");
     tunnel.set_public(netlink, Some(PUBLIC), BTreeSet::new()).await.expect("allowed");
     tunnel
 }
@@ -329,7 +335,9 @@ fn follows_a_private_interface_that_is_made_anew() {
         let mut hooks = Hooks::load(Some(Wish::Poll), true).expect("the object is built");
         let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
         let mut tunnel =
-            Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, Options::default()).await.expect("allowed");
+            Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, TunnelType::IpIp, Options::default())
+                .await
+                .expect("allowed");
         tunnel.set_public(&netlink, Some(PUBLIC), BTreeSet::new()).await.expect("allowed");
         netlink.delete_link(path.interface.index).await.expect("there");
         // Our own rules lead everything that has no other way into the tunnel: that is no way to the gateway.

@@ -67,12 +67,14 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     let length = datagram.wire_length(ctx)?;
     let limit = mtu::of_tunnel(config, host, length);
     if length > limit {
-        return mtu::Place { ctx, link, outer: None }.too_big(config, &datagram, limit);
+        return mtu::Place { ctx, link, overhead: 0, outer: None }.too_big(config, &datagram, limit);
     }
     mtu::cut_to(ctx, link, &datagram)?;
     count_hop(ctx, &mut datagram)?;
-    let outer = ipv4::Header::around(&datagram.header, datagram.length, config.internal_address, host.get());
-    tc::encapsulate(ctx, link, &outer)?;
+    let tunnel = maps::tunnel(config, host);
+    let (local, remote) = (config.internal_address, host.get());
+    let outer = ipv4::Header::around(tunnel, &datagram.header, datagram.length, local, remote);
+    tc::encapsulate(ctx, link, tunnel, &outer)?;
     let action = tc::send(ctx, link, config.internal_ifindex)?;
     maps::count(Counter::Inward, 1);
     maps::count(Counter::InwardBytes, datagram.length);

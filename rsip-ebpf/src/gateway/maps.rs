@@ -8,9 +8,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
-use rsip_ebpf::remote;
+use rsip_ebpf::{ipv4::Tunnel, remote};
 use rsip_ebpf_common::gateway::{
-    self, Config, Counter, EchoKey, FLAG_REMOTE, Fragment, FragmentKey, Holder, MAX_ADDRESSES, Remote, WHOLE,
+    self, Config, Counter, EchoKey, FLAG_GRE, FLAG_REMOTE, Fragment, FragmentKey, Holder, MAX_ADDRESSES,
+    Remote, WHOLE,
 };
 
 const PORTS_PER_ADDRESS: u32 = 65_536;
@@ -32,6 +33,8 @@ static PORTS: Array<u32> = Array::with_max_entries(PORTS_PER_ADDRESS, 0);
 static REMOTES: Array<Remote> = Array::with_max_entries(1, 0);
 #[map]
 static HOLDERS: HashMap<Holder, u32> = HashMap::with_max_entries(HOLDERS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static TUNNELS: HashMap<u32, u32> = HashMap::with_max_entries(HOLDERS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(gateway::COUNTERS, 0);
 #[map]
@@ -126,6 +129,17 @@ pub(crate) fn holds_for(config: &Config, index: u32, host: Host, peer: u32) -> b
 fn holds(index: u32, host: Host, remote: u32) -> bool {
     // SAFETY: as in `address_index`.
     unsafe { HOLDERS.get(Holder { index, host: host.get(), remote }) }.is_some_and(|&ports| ports != 0)
+}
+
+/// The type of a host's tunnel. Who holds nothing has none, and is taken for one of the usual type.
+#[inline(always)]
+pub(crate) fn tunnel(config: &Config, host: Host) -> Tunnel {
+    // SAFETY: as in `address_index`.
+    if config.flags & FLAG_GRE != 0 && unsafe { TUNNELS.get(host.get()) }.is_some() {
+        Tunnel::Gre
+    } else {
+        Tunnel::IpIp
+    }
 }
 
 /// A host sends an echo request.

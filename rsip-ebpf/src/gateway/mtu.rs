@@ -18,7 +18,10 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray},
     programs::TcContext,
 };
-use rsip_ebpf::{icmp, ipv4};
+use rsip_ebpf::{
+    icmp,
+    ipv4::{self, Tunnel},
+};
 use rsip_ebpf_common::{
     gateway::{Budget, Config, Counter, Path},
     host::{LEAST_PATH_MTU, UNSAID_PATH_MTU},
@@ -60,14 +63,16 @@ pub(crate) struct Place<'a> {
     pub(crate) ctx: &'a TcContext,
     /// Length of the link-layer header.
     pub(crate) link: u32,
-    /// The outer header that the datagram came in, if it came in a tunnel.
-    pub(crate) outer: Option<&'a ipv4::Header>,
+    /// The outer header that the datagram came in, if it came in a tunnel, and the tunnel's type.
+    pub(crate) outer: Option<(&'a ipv4::Header, Tunnel)>,
+    /// Length of all that stands before the datagram on account of the tunnel.
+    pub(crate) overhead: u32,
 }
 
 /// The longest datagram that the tunnel to this host takes, where the datagram at hand has this length.
 #[inline(always)]
 pub(crate) fn of_tunnel(config: &Config, host: Host, length: u32) -> u32 {
-    let overhead = ipv4::HEADER_LENGTH;
+    let overhead = maps::tunnel(config, host).overhead();
     let mtu = if config.internal_mtu == 0 { u32::from(u16::MAX) } else { config.internal_mtu };
     // Short ones fit whatever the path is.
     if length + overhead <= LEAST_PATH_MTU {
@@ -106,7 +111,7 @@ impl Place<'_> {
     /// Where the datagram begins.
     #[inline(always)]
     fn at(&self) -> u32 {
-        self.link + if self.outer.is_some() { ipv4::HEADER_LENGTH } else { 0 }
+        self.link + self.overhead
     }
 
     /// Treats a datagram that is longer than `limit`.
@@ -157,9 +162,15 @@ impl Place<'_> {
         ctx.adjust_room(around as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
             .map_err(|_| Counter::Failed)?;
         let at = self.at();
-        let interface = if let Some(outer) = self.outer {
-            let back = ipv4::Header::around(&answer, around + QUOTE, config.internal_address, outer.source());
-            tc::store(ctx, self.link, &back)?;
+        let interface = if let Some((outer, tunnel)) = self.outer {
+            let back = ipv4::Header::around(
+                tunnel,
+                &answer,
+                around + QUOTE,
+                config.internal_address,
+                outer.source(),
+            );
+            tc::store_outer(ctx, self.link, tunnel, &back)?;
             config.internal_ifindex
         } else {
             config.external_ifindex
@@ -187,8 +198,13 @@ impl Place<'_> {
         let at = self.at();
         let first = header.first_part(part);
         tc::store(ctx, at, &first)?;
-        if let Some(outer) = self.outer {
-            tc::store(ctx, self.link, &outer.with_length(ipv4::HEADER_LENGTH + first.total_length()))?;
+        if let Some((outer, tunnel)) = self.outer {
+            tc::store_outer(
+                ctx,
+                self.link,
+                tunnel,
+                &outer.with_length(self.overhead + first.total_length()),
+            )?;
         }
         // SAFETY: the context is valid as long as the program runs.
         let interface = unsafe { (*ctx.skb.skb).ifindex };
@@ -201,8 +217,8 @@ impl Place<'_> {
         )
         .map_err(|_| Counter::Failed)?;
         let rest = header.rest_after(part, payload - part);
-        if let Some(outer) = self.outer {
-            tc::store(ctx, self.link, &outer.with_length(ipv4::HEADER_LENGTH + rest.total_length()))?;
+        if let Some((outer, tunnel)) = self.outer {
+            tc::store_outer(ctx, self.link, tunnel, &outer.with_length(self.overhead + rest.total_length()))?;
         }
         tc::store(ctx, at, &rest)?;
         maps::count(Counter::Split, 1);
@@ -242,6 +258,19 @@ fn finish_checksum(ctx: &TcContext, link: u32, datagram: &Datagram) -> Result<()
     if unfinished != header.pseudo_sum(length) {
         return Ok(());
     }
+    let finished = !sum(ctx, begin, length)?;
+    let finished = if finished == 0 { u16::MAX } else { finished };
+    tc::store(ctx, begin + field, &finished)?;
+    forget_unfinished_checksum(ctx, link)
+}
+
+/// The sum of 16-bit words over so many octets of the packet.
+///
+/// # Errors
+///
+/// They are not there, or too many.
+#[inline(always)]
+pub(crate) fn sum(ctx: &TcContext, begin: u32, length: u32) -> Result<u16, Counter> {
     if length > LONGEST_SUM {
         return Err(Counter::TooBig);
     }
@@ -257,16 +286,16 @@ fn finish_checksum(ctx: &TcContext, link: u32, datagram: &Datagram) -> Result<()
         at += PIECE;
         rest -= PIECE;
     }
-    let rest = rest & (PIECE - 1);
     if rest > 0 {
-        // SAFETY: the entry is this CPU's own and longer than a piece.
-        unsafe { octets.cast::<[u64; (PIECE / 8) as usize]>().write_volatile([0; (PIECE / 8) as usize]) };
-        sum = sum_of(ctx, at, rest, octets, sum)?;
+        // So that also older kernels see that this is neither nothing nor too much.
+        let size = ((rest - 1) & (PIECE - 1)) + 1;
+        for word in 0..(PIECE / 8) as usize {
+            // SAFETY: the entry is this CPU's own and as long as a piece.
+            unsafe { octets.cast::<u64>().add(word).write_volatile(0) };
+        }
+        sum = sum_of(ctx, at, size, octets, sum)?;
     }
-    let finished = !ipv4::fold(sum);
-    let finished = if finished == 0 { u16::MAX } else { finished };
-    tc::store(ctx, begin + field, &finished)?;
-    forget_unfinished_checksum(ctx, link)
+    Ok(ipv4::fold(sum))
 }
 
 /// Adds `size` octets of the packet, 1 to [`PIECE`], to a sum. Behind them `octets` is zero up to the length of a piece.

@@ -1,7 +1,10 @@
 //! From a host to the public realm, if the host holds the source port.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use rsip_ebpf::{icmp, ipv4};
+use rsip_ebpf::{
+    gre, icmp,
+    ipv4::{self, Tunnel},
+};
 use rsip_ebpf_common::gateway::{Config, Counter, FLAG_INTERNAL_L3, FLAG_REMOTE, MisuseKind};
 
 use crate::{
@@ -37,9 +40,14 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
     if outer.destination() != config.internal_address {
         return Ok(tc::PASS);
     }
+    let uses = match Host::new(outer.source()) {
+        Some(host) => maps::tunnel(config, host),
+        None => Tunnel::IpIp,
+    };
     match outer.protocol() {
-        ipv4::PROTOCOL_IPIP => {}
-        ipv4::PROTOCOL_GRE => return foreign_tunnel(ctx, &outer, link),
+        ipv4::PROTOCOL_IPIP if uses == Tunnel::IpIp => {}
+        ipv4::PROTOCOL_GRE if uses == Tunnel::Gre => {}
+        ipv4::PROTOCOL_IPIP | ipv4::PROTOCOL_GRE => return foreign_tunnel(ctx, &outer, link),
         ipv4::PROTOCOL_ICMP => {
             mtu::hear(ctx, config, &outer, link);
             return Ok(tc::PASS);
@@ -49,10 +57,14 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
     if !outer.is_plain() || outer.is_fragment() {
         return Err(Counter::Unsupported);
     }
-    let at = link + ipv4::HEADER_LENGTH;
     let tunnelled = Datagram::check(ctx, outer, link, tc::length_from(ctx, link))?;
+    let overhead = match uses {
+        Tunnel::IpIp => ipv4::HEADER_LENGTH,
+        Tunnel::Gre => ipv4::HEADER_LENGTH + gre_length(ctx, &tunnelled)?,
+    };
+    let at = link + overhead;
     let header: ipv4::Header = tc::load(ctx, at).ok_or(Counter::Malformed)?;
-    let mut inner = Datagram::check(ctx, header, at, tunnelled.length.saturating_sub(ipv4::HEADER_LENGTH))?;
+    let mut inner = Datagram::check(ctx, header, at, tunnelled.length.saturating_sub(overhead))?;
 
     let host = Host::new(outer.source()).ok_or(Counter::BadSource)?;
     let Some(index) = maps::address_index(header.source()) else {
@@ -76,17 +88,42 @@ fn outward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> 
         }
     };
     if length > limit {
-        return mtu::Place { ctx, link, outer: Some(&outer) }.too_big(config, &inner, limit);
+        if overhead != uses.overhead() {
+            // With a checksum over all of it.
+            return Err(Counter::TooBig);
+        }
+        return mtu::Place { ctx, link, overhead, outer: Some((&outer, uses)) }
+            .too_big(config, &inner, limit);
     }
     mtu::cut_to(ctx, at, &inner)?;
     count_hop(ctx, &mut inner)?;
     match to {
-        None => leave(ctx, config, link, &inner),
-        Some(host) => turn(ctx, config, link, &inner, host),
+        None => leave(ctx, config, link, overhead, &inner),
+        Some(host) => turn(ctx, config, link, overhead, &inner, host),
     }
 }
 
-/// A packet to us in a tunnel of a type that is not offered. What is in it is not ours to forward; a tunnel of the
+/// Length of the GRE header in a packet of a host, if it is one that must be accepted.
+#[inline(always)]
+fn gre_length(ctx: &TcContext, tunnelled: &Datagram) -> Result<u32, Counter> {
+    let gre: gre::Header = tunnelled.load_payload(ctx).ok_or(Counter::Malformed)?;
+    let length = gre.length().ok_or(Counter::BadGre)?;
+    if length != gre::HEADER_LENGTH {
+        // RFC 2784, section 2.2: the sum over header and payload, which is nothing where it is right.
+        let right = !tunnelled.is_super_packet()
+            && mtu::sum(
+                ctx,
+                tunnelled.at + ipv4::HEADER_LENGTH,
+                tunnelled.length.saturating_sub(ipv4::HEADER_LENGTH),
+            )? == u16::MAX;
+        if !right {
+            return Err(Counter::BadGre);
+        }
+    }
+    Ok(length)
+}
+
+/// A packet to us in a tunnel of a type that is not offered, or not this host's. What is in it is not ours to forward; a tunnel of the
 /// administrator's own, which carries no address of ours, is left alone.
 #[inline(always)]
 fn foreign_tunnel(ctx: &TcContext, outer: &ipv4::Header, link: u32) -> Result<i32, Counter> {
@@ -97,10 +134,12 @@ fn foreign_tunnel(ctx: &TcContext, outer: &ipv4::Header, link: u32) -> Result<i3
         return Ok(tc::PASS);
     }
     let at = link + outer.header_length();
-    let Some(gre) = tc::load::<parse::Gre>(ctx, at) else {
-        return Ok(tc::PASS);
+    let inner = if outer.protocol() == ipv4::PROTOCOL_GRE {
+        tc::load::<gre::Header>(ctx, at).and_then(|gre| gre.payload_at(at))
+    } else {
+        Some(at)
     };
-    match gre.payload_at(at).and_then(|at| tc::load::<ipv4::Header>(ctx, at)) {
+    match inner.and_then(|at| tc::load::<ipv4::Header>(ctx, at)) {
         Some(inner) if maps::address_index(inner.source()).is_some() => Err(Counter::BadTunnel),
         _ => Ok(tc::PASS),
     }
@@ -201,19 +240,39 @@ fn check_quoted(
 
 /// Out through the external interface, without the outer header.
 #[inline(always)]
-fn leave(ctx: &TcContext, config: &Config, link: u32, inner: &Datagram) -> Result<i32, Counter> {
-    tc::decapsulate(ctx)?;
+fn leave(
+    ctx: &TcContext,
+    config: &Config,
+    link: u32,
+    overhead: u32,
+    inner: &Datagram,
+) -> Result<i32, Counter> {
+    tc::resize(ctx, -(overhead as i32))?;
     let action = tc::send(ctx, link, config.external_ifindex)?;
     maps::count(Counter::Outward, 1);
     maps::count(Counter::OutwardBytes, inner.length);
     Ok(action)
 }
 
-/// Back in through the internal interface: the destination is one of our own addresses. The outer header is replaced in place.
+/// Back in through the internal interface: the destination is one of our own addresses. The outer header is replaced in place,
+/// made longer or shorter where the tunnels of both hosts differ.
 #[inline(always)]
-fn turn(ctx: &TcContext, config: &Config, link: u32, inner: &Datagram, host: Host) -> Result<i32, Counter> {
-    let outer = ipv4::Header::around(&inner.header, inner.length, config.internal_address, host.get());
-    tc::store(ctx, link, &outer)?;
+fn turn(
+    ctx: &TcContext,
+    config: &Config,
+    link: u32,
+    overhead: u32,
+    inner: &Datagram,
+    host: Host,
+) -> Result<i32, Counter> {
+    let tunnel = maps::tunnel(config, host);
+    let change = tunnel.overhead() as i32 - overhead as i32;
+    if change != 0 {
+        tc::resize(ctx, change)?;
+    }
+    let (local, remote) = (config.internal_address, host.get());
+    let outer = ipv4::Header::around(tunnel, &inner.header, inner.length, local, remote);
+    tc::store_outer(ctx, link, tunnel, &outer)?;
     let action = tc::send(ctx, link, config.internal_ifindex)?;
     maps::count(Counter::Outward, 1);
     maps::count(Counter::OutwardBytes, inner.length);

@@ -103,39 +103,6 @@ impl Quoted {
     }
 }
 
-/// The beginning of a GRE header (RFC 2784, with the key and sequence number of RFC 2890), network byte order.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Gre {
-    flags: u16,
-    protocol: u16,
-}
-
-impl Gre {
-    const CHECKSUM: u16 = 0x8000;
-    const KEY: u16 = 0x2000;
-    const SEQUENCE: u16 = 0x1000;
-    const IPV4: u16 = 0x0800;
-    /// Length of this beginning, and of each optional field.
-    const WORD: u32 = 4;
-
-    /// Where the IPv4 datagram in it begins, if there is one and this header begins at `at`.
-    #[inline(always)]
-    pub(crate) fn payload_at(&self, at: u32) -> Option<u32> {
-        let flags = u16::from_be(self.flags);
-        if u16::from_be(self.protocol) != Self::IPV4 {
-            return None;
-        }
-        let mut length = Self::WORD;
-        for option in [Self::CHECKSUM, Self::KEY, Self::SEQUENCE] {
-            if flags & option != 0 {
-                length += Self::WORD;
-            }
-        }
-        Some(at + length)
-    }
-}
-
 /// What the fragments of the datagram have in common.
 #[inline(always)]
 pub(crate) fn fragment_key(header: &ipv4::Header) -> FragmentKey {

@@ -7,7 +7,10 @@
 use aya_ebpf::{
     bindings::BPF_F_INGRESS, helpers::generated::bpf_redirect, macros::classifier, programs::TcContext,
 };
-use rsip_ebpf::{icmp, ipv4};
+use rsip_ebpf::{
+    gre, icmp,
+    ipv4::{self, Tunnel},
+};
 use rsip_ebpf_common::host::{
     Config, Counter, EVENT_PATH_MTU, FLAG_PRIVATE_L3, LEAST_PATH_MTU, UNSAID_PATH_MTU,
 };
@@ -47,6 +50,12 @@ pub(crate) fn rsip_tun_in(ctx: TcContext) -> i32 {
     }
 }
 
+/// Its type.
+#[inline(always)]
+fn tunnel(config: &Config) -> Tunnel {
+    if config.tunnel_protocol == u32::from(ipv4::PROTOCOL_GRE) { Tunnel::Gre } else { Tunnel::IpIp }
+}
+
 /// The one place where an error becomes a drop and a count.
 #[inline(always)]
 fn verdict(result: Result<i32, Counter>) -> i32 {
@@ -73,8 +82,10 @@ fn outward(ctx: &TcContext) -> Result<i32, Counter> {
     if !peer::admits(ctx, config, &inner, 0, Direction::Out) {
         return Err(Counter::TunnelBadRemote);
     }
-    let outer = ipv4::Header::around(&inner, ctx.len(), config.tunnel_local, config.tunnel_remote);
-    tc::encapsulate(ctx, tc::NO_LINK, &outer)?;
+    let tunnel = tunnel(config);
+    let (local, remote) = (config.tunnel_local, config.tunnel_remote);
+    let outer = ipv4::Header::around(tunnel, &inner, ctx.len(), local, remote);
+    tc::encapsulate(ctx, tc::NO_LINK, tunnel, &outer)?;
     let action = tc::send(ctx, tc::NO_LINK, config.private_ifindex)?;
     count(Counter::TunnelOut);
     Ok(action)
@@ -92,7 +103,8 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
         hear(ctx, config, &outer, link);
         return Ok(tc::PASS);
     }
-    if outer.protocol() != ipv4::PROTOCOL_IPIP
+    let tunnel = tunnel(config);
+    if outer.protocol() != tunnel.protocol()
         || outer.source() != config.tunnel_remote
         || outer.destination() != config.tunnel_local
     {
@@ -101,10 +113,18 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     if !outer.is_plain() || outer.is_fragment() {
         return Err(Counter::TunnelDropped);
     }
-    let at = link + ipv4::HEADER_LENGTH;
+    if tunnel == Tunnel::Gre {
+        // With options it is not what the gateway was asked for: a checksum that nobody checks is worse than none.
+        let gre: gre::Header = tc::load(ctx, link + ipv4::HEADER_LENGTH).ok_or(Counter::TunnelDropped)?;
+        if gre.length() != Some(gre::HEADER_LENGTH) {
+            return Err(Counter::TunnelDropped);
+        }
+    }
+    let overhead = tunnel.overhead();
+    let at = link + overhead;
     let mut inner: ipv4::Header = tc::load(ctx, at).ok_or(Counter::TunnelDropped)?;
     let sane = if tc::segment_size(ctx) == 0 {
-        outer.fits(tc::length_from(ctx, link)) && inner.fits(outer.total_length() - ipv4::HEADER_LENGTH)
+        outer.fits(tc::length_from(ctx, link)) && inner.fits(outer.total_length().saturating_sub(overhead))
     } else {
         inner.has_sane_header()
     };
@@ -116,7 +136,7 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     }
     inner.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::TunnelDropped)?;
     tc::store(ctx, at, &inner)?;
-    tc::decapsulate(ctx)?;
+    tc::resize(ctx, -(overhead as i32))?;
     count(Counter::TunnelIn);
     // SAFETY: takes no pointer.
     Ok(unsafe { bpf_redirect(config.tunnel_ifindex, u64::from(BPF_F_INGRESS)) } as i32)

@@ -51,7 +51,7 @@ fn inner() -> Header {
 
 #[test]
 fn outer_header_is_what_rfc_2003_says() {
-    let outer = Header::around(&inner(), 100, address([10, 0, 0, 2]), address([10, 0, 0, 1]));
+    let outer = Header::around(Tunnel::IpIp, &inner(), 100, address([10, 0, 0, 2]), address([10, 0, 0, 1]));
     assert_eq!(
         octets(&outer)[..10],
         [0x45, 0x12, 0, 120, 0, 0, 0x40, 0, 64, 4],
@@ -156,4 +156,25 @@ fn addresses_that_are_no_hosts() {
     for octets in [[1, 0, 0, 0], [223, 255, 255, 255], [10, 0, 0, 255]] {
         assert!(!is_not_a_host(address(octets)), "{octets:?}");
     }
+}
+
+#[test]
+fn gre_needs_four_octets_more() {
+    let inner = Header { version_ihl: VERSION_IHL, ..Header::default() };
+    let [ipip, gre] = [Tunnel::IpIp, Tunnel::Gre].map(|tunnel| Header::around(tunnel, &inner, 100, 1, 2));
+    assert_eq!((ipip.protocol(), ipip.total_length()), (PROTOCOL_IPIP, 120));
+    assert_eq!((gre.protocol(), gre.total_length()), (PROTOCOL_GRE, 124));
+}
+
+#[test]
+fn two_parts_of_a_datagram_know_their_places() {
+    let whole =
+        Header { version_ihl: VERSION_IHL, fragment: (MORE_FRAGMENTS | 100).to_be(), ..Header::default() };
+    let (first, rest) = (whole.first_part(1456), whole.rest_after(1456, 44));
+    assert_eq!((first.total_length(), u16::from_be(first.fragment)), (1476, MORE_FRAGMENTS | 100));
+    assert_eq!((rest.total_length(), u16::from_be(rest.fragment)), (64, MORE_FRAGMENTS | 282));
+    let last = Header { fragment: 0, ..whole }.rest_after(8, 1);
+    assert_eq!(u16::from_be(last.fragment), 1, "nothing comes after the end");
+    assert!(whole.may_be_fragmented());
+    assert!(!Header { fragment: DONT_FRAGMENT.to_be(), ..whole }.may_be_fragmented());
 }

@@ -17,7 +17,7 @@ use crate::ids::ClientId;
 use crate::lease::Leased;
 use crate::pool::{Grant, LeaseError};
 use crate::wire::message::{AssignResponseRsaIp, PortBinding};
-use crate::wire::{Address, Body, ErrorCode};
+use crate::wire::{Address, Body, ErrorCode, TunnelType};
 
 impl Gateway {
     /// ASSIGN and LISTEN: takes what is wanted and tells the data path. The answer follows its outcome.
@@ -35,6 +35,9 @@ impl Gateway {
         let client_id = request.client_id;
         let refuse = |error, detail: String| Refusal::new(error, Some(client_id), detail);
         let terms = policy::judge(&self.config, request)?;
+        let tunnel = self.tunnel_for(request, terms.tunnel).ok_or_else(|| {
+            refuse(ErrorCode::BadTunnelType, "it has leases with a tunnel of another type".to_owned())
+        })?;
         let preferred = self.clients.get(client_id).and_then(|client| self.preferred(client, &terms.local));
         let offer = self
             .pool
@@ -58,7 +61,7 @@ impl Gateway {
             address: offer.address,
             leased: offer.leased,
             remote: terms.remote,
-            tunnel: terms.tunnel,
+            tunnel,
         };
         self.bindings.insert(Binding {
             rule: rule.clone(),
@@ -69,6 +72,16 @@ impl Gateway {
             phase: Phase::Installing(AfterInstall::Answer(to)),
         });
         Ok(rule)
+    }
+
+    /// A host has one tunnel: what has no port of its own, as a fragment, could not tell two apart. The first lease decides;
+    /// `best` is what would be granted without one.
+    fn tunnel_for(&self, request: &LeaseRequest, best: TunnelType) -> Option<TunnelType> {
+        let Some(held) = self.bindings.of(request.client_id).map(|binding| binding.rule.tunnel).next() else {
+            return Some(best);
+        };
+        let acceptable = request.tunnel_types.is_empty() || request.tunnel_types.contains(&held);
+        acceptable.then_some(held)
     }
 
     /// The address at which the host is served best: where it has ports already, or the one that it had whole.

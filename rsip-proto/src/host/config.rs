@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::lease::Remote;
-use crate::wire::RsipMethod;
+use crate::wire::{RsipMethod, TunnelType};
 
 /// Which transport carries RSIP for the life of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct HostConfig {
     /// The peer that the leases are for: named in every request when the gateway has a remote flow policy (RFC 3103
     /// section 7.2), and only then. Under the macro policy its address counts, under the micro policy its port, too.
     pub remote: Remote,
+    /// Tunnel types that this host has. Of those the gateway's favourite is asked for.
+    pub tunnels: Vec<TunnelType>,
     /// Ephemeral ports in one block, 1 to 255; 0: no block is leased. Of no meaning with RSA-IP.
     pub block_size: u8,
     /// Lease that we ask for; `None`: as the gateway likes.
@@ -77,6 +79,7 @@ impl Default for HostConfig {
             transport: HostTransport::Tcp,
             method: Method::RsapIp,
             remote: Remote::Any,
+            tunnels: vec![TunnelType::IpIp],
             block_size: 255,
             lease_wish: None,
             first_timeout: Duration::from_micros(12_500),

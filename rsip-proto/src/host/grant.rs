@@ -57,6 +57,8 @@ struct Asked<'a> {
     address: &'a Address,
     ports: Option<&'a Ports>,
     remote: (&'a Address, &'a Ports),
+    /// Any of these; none are named: any.
+    tunnels: &'a [TunnelType],
 }
 
 impl<'a> Asked<'a> {
@@ -66,16 +68,19 @@ impl<'a> Asked<'a> {
                 address: &it.local_address,
                 ports: None,
                 remote: (&it.remote_address, &it.remote_ports),
+                tunnels: it.tunnel_type.as_slice(),
             },
             Body::AssignRequestRsapIp(it) => Self {
                 address: &it.local_address,
                 ports: Some(&it.local_ports),
                 remote: (&it.remote_address, &it.remote_ports),
+                tunnels: it.tunnel_type.as_slice(),
             },
             Body::ListenRequest(it) => Self {
                 address: &it.local_address,
                 ports: Some(&it.local_ports),
                 remote: (&it.remote_address, &it.remote_ports),
+                tunnels: &it.tunnel_types,
             },
             _ => return None,
         })
@@ -95,7 +100,8 @@ pub(super) struct Grant {
 /// What of `granted` can be used by `client`, who sent `request`; `None`: it must be given back.
 pub(super) fn usable(client: ClientId, request: &Body, granted: &Offer<'_>) -> Option<Grant> {
     let asked = Asked::of(request)?;
-    if granted.client_id != client || granted.lease_time == 0 || granted.tunnel != TunnelType::IpIp {
+    let wanted = asked.tunnels.is_empty() || asked.tunnels.contains(&granted.tunnel);
+    if granted.client_id != client || granted.lease_time == 0 || !wanted {
         return None;
     }
     let address = granted.address.ipv4().filter(is_unicast)?;
@@ -116,7 +122,7 @@ pub(super) fn usable(client: ClientId, request: &Body, granted: &Offer<'_>) -> O
         None | Some(Address::DontCare(_)) => None,
         Some(endpoint) => Some(endpoint.ipv4().filter(is_unicast)?),
     };
-    Some(Grant { address, leased, remote, tunnel: TunnelType::IpIp, tunnel_endpoint })
+    Some(Grant { address, leased, remote, tunnel: granted.tunnel, tunnel_endpoint })
 }
 
 const fn is_unicast(address: &Ipv4Addr) -> bool {

@@ -87,6 +87,14 @@ impl Host {
         }
     }
 
+    /// Tunnel types of the gateway, best first; none where it has not said.
+    pub(super) fn offered_tunnels(&self) -> &[TunnelType] {
+        match &self.registration {
+            Registration::Held(held) => &held.tunnel_types,
+            Registration::None { .. } => &[],
+        }
+    }
+
     /// REGISTER_REQUEST was answered. The lease runs since `since`.
     pub(super) fn register_answered(&mut self, body: Body, since: Instant, now: Instant) {
         match body {

@@ -6,7 +6,7 @@ use crate::host::binding::{SlotId, State, Target};
 use crate::host::queue::Lane;
 use crate::host::registration::{Probe, Registration};
 use crate::host::retransmit::Retransmit;
-use crate::host::terms::{remote, remote_parameters};
+use crate::host::terms::{favourite, remote, remote_parameters};
 use crate::host::{Host, HostCommand, WithdrawReason};
 use crate::ids::{BindId, ClientId};
 use crate::wire::message::{AssignRequestRsaIp, AssignRequestRsapIp, ListenRequest};
@@ -202,6 +202,7 @@ impl Host {
         let policy = self.flow_policy()?;
         let (remote_address, remote_ports) = remote_parameters(remote(&self.config, policy));
         let lease_time = self.lease_wish();
+        let tunnel = self.tunnel();
         let slot = self.table.get(id)?;
         let (address, ports) = match (&slot.hint, slot.target) {
             (_, Target::Stray) => return None,
@@ -219,7 +220,7 @@ impl Host {
                 remote_address,
                 remote_ports,
                 lease_time,
-                tunnel_types: vec![TunnelType::IpIp],
+                tunnel_types: vec![tunnel],
             }),
             (_, Some(local_ports)) => Body::AssignRequestRsapIp(AssignRequestRsapIp {
                 client_id,
@@ -228,7 +229,7 @@ impl Host {
                 remote_address,
                 remote_ports,
                 lease_time,
-                tunnel_type: Some(TunnelType::IpIp),
+                tunnel_type: Some(tunnel),
             }),
             (_, None) => Body::AssignRequestRsaIp(AssignRequestRsaIp {
                 client_id,
@@ -236,13 +237,27 @@ impl Host {
                 remote_address,
                 remote_ports,
                 lease_time,
-                tunnel_type: Some(TunnelType::IpIp),
+                tunnel_type: Some(tunnel),
             }),
         })
     }
 
     fn extend(&self, client_id: ClientId, bind_id: BindId) -> Body {
         Body::ExtendRequest { client_id, bind_id, lease_time: self.lease_wish() }
+    }
+
+    /// The tunnel that is asked for. There is one for all bindings: that of those which are in use, else the gateway's favourite
+    /// (after a resume without a registration: what the last run used, as far as it is known).
+    fn tunnel(&self) -> TunnelType {
+        let used = self.table.iter().find_map(|(_, slot)| match &slot.state {
+            State::Installing { lease, .. } | State::InUse { lease, lost: false } => {
+                Some(lease.binding.tunnel)
+            }
+            _ => None,
+        });
+        used.or_else(|| favourite(&self.config.tunnels, self.offered_tunnels()))
+            .or_else(|| self.config.tunnels.first().copied())
+            .unwrap_or(TunnelType::IpIp)
     }
 
     /// In whole seconds, a part of one counting as one.

@@ -24,11 +24,16 @@ pub(super) fn against_offer(
 ) -> Option<Mismatch> {
     if !methods.contains(&config.method.on_the_wire()) {
         Some(Mismatch::Method(config.method))
-    } else if !tunnel_types.contains(&TunnelType::IpIp) {
+    } else if favourite(&config.tunnels, tunnel_types).is_none() {
         Some(Mismatch::Tunnel)
     } else {
         None
     }
+}
+
+/// The first of the gateway's tunnel types that this host has, too: the gateway names its favourite first.
+pub(super) fn favourite(ours: &[TunnelType], offered: &[TunnelType]) -> Option<TunnelType> {
+    offered.iter().copied().find(|tunnel| ours.contains(tunnel))
 }
 
 /// With whom a binding under this policy may be used: no more is named than the policy asks for.
@@ -56,6 +61,21 @@ mod tests {
 
     fn policy(local: LocalPolicy, remote: RemotePolicy) -> FlowPolicy {
         FlowPolicy { local, remote }
+    }
+
+    #[test]
+    fn the_gateways_favourite_tunnel_is_taken_if_this_host_has_it() {
+        use TunnelType::{Gre, IpIp, L2tp};
+        for (ours, offered, expected) in [
+            (&[IpIp][..], &[IpIp][..], Some(IpIp)),
+            (&[IpIp, Gre], &[Gre, IpIp], Some(Gre)),
+            (&[Gre, IpIp], &[IpIp, Gre], Some(IpIp)),
+            (&[Gre], &[L2tp, IpIp, Gre], Some(Gre)),
+            (&[Gre], &[IpIp], None),
+            (&[IpIp], &[], None),
+        ] {
+            assert_eq!(favourite(ours, offered), expected, "{ours:?} of {offered:?}");
+        }
     }
 
     #[test]

@@ -177,10 +177,9 @@ fn grants_the_wished_lease_within_bounds() {
 fn chooses_the_first_tunnel_of_the_host_that_it_has() {
     let tunnel_types = vec![TunnelType::IpIp, TunnelType::Gre];
     let mut rig = Rig::new(GatewayConfig { tunnel_types, ..config() });
-    let id = rig.register(udp(2));
-    let with = |tunnel_types: &[TunnelType]| {
+    let with = |client_id, tunnel_types: &[TunnelType]| {
         Body::ListenRequest(ListenRequest {
-            client_id: id,
+            client_id,
             local_address: Address::ANY,
             local_ports: Ports::DontCare { count: 1 },
             remote_address: Address::ANY,
@@ -192,10 +191,12 @@ fn chooses_the_first_tunnel_of_the_host_that_it_has() {
     use TunnelType::{Gre, IpIp, L2tp, Other};
     let table: [(&[TunnelType], TunnelType); 4] =
         [(&[], IpIp), (&[Gre], Gre), (&[L2tp, Gre, IpIp], Gre), (&[Other(99), IpIp], IpIp)];
-    for (counter, (wanted, given)) in (2..).zip(table) {
-        assert_eq!(rig.obtain(udp(2), counter, with(wanted)).tunnel_type, given, "{wanted:?}");
+    for (host, (wanted, given)) in (10..).zip(table) {
+        let id = rig.register(udp(host));
+        assert_eq!(rig.obtain(udp(host), 2, with(id, wanted)).tunnel_type, given, "{wanted:?}");
     }
-    assert_eq!(refusal(&rig.ask(udp(2), 9, with(&[L2tp])), udp(2), Some(9)), (307, Some(id), None));
+    let id = rig.register(udp(2));
+    assert_eq!(refusal(&rig.ask(udp(2), 9, with(id, &[L2tp])), udp(2), Some(9)), (307, Some(id), None));
     let one = Body::AssignRequestRsapIp(AssignRequestRsapIp {
         client_id: id,
         local_address: Address::ANY,
@@ -206,6 +207,43 @@ fn chooses_the_first_tunnel_of_the_host_that_it_has() {
         tunnel_type: Some(L2tp),
     });
     assert_eq!(code(&rig.ask(udp(2), 10, one), udp(2), 10), 307);
+}
+
+#[test]
+fn a_host_has_one_tunnel_and_the_first_lease_decides_which() {
+    use TunnelType::{Gre, IpIp};
+    let mut rig = Rig::new(GatewayConfig { tunnel_types: vec![IpIp, Gre], ..config() });
+    let id = rig.register(udp(2));
+    let with = |tunnel_type| {
+        Body::AssignRequestRsapIp(AssignRequestRsapIp {
+            client_id: id,
+            local_address: Address::ANY,
+            local_ports: Ports::DontCare { count: 1 },
+            remote_address: Address::ANY,
+            remote_ports: Ports::ANY,
+            lease_time: None,
+            tunnel_type,
+        })
+    };
+    let listen = |tunnel_types: &[TunnelType]| {
+        Body::ListenRequest(ListenRequest {
+            client_id: id,
+            local_address: Address::ANY,
+            local_ports: Ports::DontCare { count: 1 },
+            remote_address: Address::ANY,
+            remote_ports: Ports::ANY,
+            lease_time: None,
+            tunnel_types: tunnel_types.to_vec(),
+        })
+    };
+    assert_eq!(rig.obtain(udp(2), 2, with(Some(Gre))).tunnel_type, Gre);
+    // The gateway's favourite is another one, and the host's first wish too: neither matters any more.
+    assert_eq!(rig.obtain(udp(2), 3, with(None)).tunnel_type, Gre);
+    assert_eq!(rig.obtain(udp(2), 4, listen(&[IpIp, Gre])).tunnel_type, Gre);
+    assert_eq!(code(&rig.ask(udp(2), 5, with(Some(IpIp))), udp(2), 5), 307);
+    assert_eq!(code(&rig.ask(udp(2), 6, listen(&[IpIp])), udp(2), 6), 307);
+    let other = rig.register(udp(3));
+    assert_eq!(rig.obtain(udp(3), 2, listen_on(other, 443)).tunnel_type, IpIp, "of another host");
 }
 
 #[test]

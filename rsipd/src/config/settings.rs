@@ -193,9 +193,9 @@ keys! {
     "MTU", "bytes, 576 to 65535, for example 1500",
         |s, v| value::integer(v, 576..=65535).map(|x| s.mtu = u16::try_from(x).ok()),
         |s| s.mtu.map(|mtu| mtu.to_string());
-    "TUNNEL", "a list of tunnel types; this version has [\"ipip\"]",
+    "TUNNEL", "\"IP-IP\", \"GRE\" or a list of them, best first, for example [\"IP-IP\", \"GRE\"]",
         |s, v| words::tunnels(v).map(|x| s.tunnel = x),
-        |s| Some(list(s.tunnel.iter().map(|tunnel| quote(words::tunnel_name(*tunnel)))));
+        |s| Some(list(s.tunnel.iter().map(|tunnel| quote(&tunnel.to_string()))));
     "FLOW_POLICY", "LOCAL/REMOTE, LOCAL one of macro and micro, REMOTE one of none, macro and micro, for example \"macro/none\"",
         |s, v| policy::flow_policy(v).map(|x| s.flow_policy = x),
         |s| Some(quote(policy::flow_policy_name(s.flow_policy)));

@@ -9,28 +9,25 @@ use rsip_sys::logging;
 use super::settings::DatapathChoice;
 use super::value::{self, Complaint, Value};
 
-pub(super) fn tunnel_name(tunnel: TunnelType) -> &'static str {
-    match tunnel {
-        TunnelType::IpIp => "ipip",
-        TunnelType::Gre => "gre",
-        TunnelType::L2tp => "l2tp",
-        TunnelType::Other(_) => "other",
-    }
-}
-
+/// One type, or a list of them in order of preference. Letters and the hyphen are as anybody likes.
 pub(super) fn tunnels(value: &Value<'_>) -> Result<Vec<TunnelType>, Complaint> {
+    let items = if value::string(value).is_ok() { vec![value] } else { value::items(value, true)? };
     let mut tunnels = Vec::new();
-    for item in value::items(value, true)? {
-        let what = match value::string(item)? {
-            "ipip" if tunnels.is_empty() => {
-                tunnels.push(TunnelType::IpIp);
-                continue;
-            }
-            "ipip" => "\"ipip\" is listed twice".to_owned(),
-            name @ ("gre" | "l2tp") => format!("the data path of this version has no {name} tunnels"),
-            name => format!("{name:?} is not a tunnel type"),
+    for item in items {
+        let name = value::string(item)?;
+        let tunnel = match name.to_ascii_lowercase().as_str() {
+            "ip-ip" | "ipip" => Ok(TunnelType::IpIp),
+            "gre" => Ok(TunnelType::Gre),
+            "l2tp" => Err(format!("this version has no {name} tunnels")),
+            _ => Err(format!("{name:?} is not a tunnel type")),
         };
-        return Err(Complaint { span: item.span(), what });
+        match tunnel {
+            Ok(tunnel) if tunnels.contains(&tunnel) => {
+                return Err(Complaint { span: item.span(), what: format!("{name:?} is listed twice") });
+            }
+            Ok(tunnel) => tunnels.push(tunnel),
+            Err(what) => return Err(Complaint { span: item.span(), what }),
+        }
     }
     if tunnels.is_empty() {
         return Err(Complaint { span: value.span(), what: "is empty".to_owned() });

@@ -196,6 +196,7 @@ fn counters(counters: &Counters) -> Vec<(&'static str, String)> {
             ("martian", stats.martian),
             ("bad remote", stats.bad_remote),
             ("bad tunnel", stats.bad_tunnel),
+            ("bad gre", stats.bad_gre),
             ("failed", stats.failed),
         ];
         let dropped: Vec<_> = dropped.iter().map(|(why, count)| format!("{count} {why}")).collect();

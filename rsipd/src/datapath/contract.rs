@@ -183,6 +183,35 @@ fn refuses_what_it_cannot_do(datapath: &mut impl Datapath, address: Ipv4Addr) {
     assert!(!holds(datapath, &rule(address, FIRST, Leased::Address)), "port 0 is not the whole address");
 }
 
+/// The same of a data path that has both types of tunnels: a host has one.
+///
+/// # Panics
+/// When the data path breaks the contract; the message says how.
+pub fn check_tunnels(datapath: &mut impl Datapath, address: Ipv4Addr) {
+    for (one, other) in [(TunnelType::Gre, TunnelType::IpIp), (TunnelType::IpIp, TunnelType::Gre)] {
+        let of = |tunnel, host, port| Rule { tunnel, ..rule(address, host, Ports::single(port)) };
+        install(datapath, &of(one, FIRST, 80));
+        install(datapath, &of(one, FIRST, 81));
+        install(datapath, &of(other, SECOND, 443));
+        assert!(holds(datapath, &of(one, FIRST, 80)) && holds(datapath, &of(other, SECOND, 443)));
+        assert!(!holds(datapath, &of(other, FIRST, 80)), "holds in a tunnel of another type");
+        let outcome = datapath.install(&of(other, FIRST, 8080));
+        assert!(
+            matches!(outcome, Err(DatapathError::OtherTunnel { host, other: has }) if (host, has) == (FIRST, one)),
+            "two tunnels for one host: {outcome:?}"
+        );
+        assert!(!holds(datapath, &of(one, FIRST, 8080)), "a part of a refused rule stayed");
+        // What is refused leaves the host's tunnel alone, and so does what is left of it.
+        remove(datapath, &of(one, FIRST, 80));
+        assert!(holds(datapath, &of(one, FIRST, 81)), "the tunnel went with the first of two leases");
+        remove(datapath, &of(one, FIRST, 81));
+        install(datapath, &of(other, FIRST, 80));
+        assert!(holds(datapath, &of(other, FIRST, 80)), "no other tunnel, though nothing is held");
+        remove(datapath, &of(other, FIRST, 80));
+        remove(datapath, &of(other, SECOND, 443));
+    }
+}
+
 fn install(datapath: &mut impl Datapath, rule: &Rule) {
     let outcome = datapath.install(rule);
     assert!(outcome.is_ok(), "{rule:?}: not installed: {outcome:?}");

@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use aya::Ebpf;
 use aya::maps::{Array, MapData, MapError, PerCpuArray};
 use rsip_ebpf_common::gateway::{
-    COUNTERS, Config, Counter, FLAG_EXTERNAL_L3, FLAG_INTERNAL_L3, FLAG_REMOTE, FLAG_REMOTE_MICRO, maps,
-    programs,
+    COUNTERS, Config, Counter, FLAG_EXTERNAL_L3, FLAG_GRE, FLAG_INTERNAL_L3, FLAG_REMOTE, FLAG_REMOTE_MICRO,
+    maps, programs,
 };
 use rsip_proto::gateway::{Misuse, Rule};
 use rsip_proto::wire::{RemotePolicy, TunnelType};
@@ -37,6 +37,8 @@ pub struct Site {
     pub pool: Vec<Ipv4Addr>,
     /// What [`Rule::remote`] may say: anything but `Any` only under a policy. Without one no packet is looked at for it.
     pub remote_policy: RemotePolicy,
+    /// What [`Rule::tunnel`] may say.
+    pub tunnels: Vec<TunnelType>,
 }
 
 /// The two programs, in place.
@@ -46,6 +48,7 @@ pub struct EbpfDatapath {
     leases: Leases,
     reports: Reports,
     counters: PerCpuArray<MapData, u64>,
+    tunnels: Vec<TunnelType>,
     /// Keeps the programs loaded.
     _ebpf: Ebpf,
 }
@@ -118,7 +121,8 @@ impl Loaded {
             tracing::debug!(interface, method = %attachment.method(), "program attached");
         }
         let Self { leases, reports, counters, ebpf } = self;
-        Ok(EbpfDatapath { netlink, attachments, leases, reports, counters, _ebpf: ebpf })
+        let tunnels = site.tunnels.clone();
+        Ok(EbpfDatapath { netlink, attachments, leases, reports, counters, tunnels, _ebpf: ebpf })
     }
 }
 
@@ -128,7 +132,7 @@ impl Datapath for EbpfDatapath {
     }
 
     fn install(&mut self, rule: &Rule) -> Result<(), DatapathError> {
-        if rule.tunnel != TunnelType::IpIp {
+        if !self.tunnels.contains(&rule.tunnel) {
             return Err(DatapathError::Tunnel(rule.tunnel));
         }
         self.leases.install(rule)
@@ -169,6 +173,7 @@ impl Datapath for EbpfDatapath {
             martian: of(Counter::Martian),
             bad_remote: of(Counter::BadRemote),
             bad_tunnel: of(Counter::BadTunnel),
+            bad_gre: of(Counter::BadGre),
         })
     }
 
@@ -197,7 +202,8 @@ impl Site {
             external_mtu: self.external.mtu,
             flags: headerless(&self.internal, FLAG_INTERNAL_L3)
                 | headerless(&self.external, FLAG_EXTERNAL_L3)
-                | remote,
+                | remote
+                | if self.tunnels.contains(&TunnelType::Gre) { FLAG_GRE } else { 0 },
         }
     }
 }

@@ -6,6 +6,7 @@
 //!   a port of an address that another host holds whole, and the reverse;
 //! - under a remote policy what is leased is forwarded to and from [`Rule::remote`] alone; without one, a rule that wants that
 //!   is refused, never half done;
+//! - a host has one tunnel: a rule of another type than those that hold for the same host is refused;
 //! - `remove` answers `Ok` when nothing of the rule holds any more, also when it did not before;
 //! - `close` leaves no program, device, rule or queueing discipline behind.
 
@@ -80,6 +81,14 @@ pub enum DatapathError {
     /// No tunnels of this type here.
     #[error("this data path has no {0} tunnels")]
     Tunnel(TunnelType),
+    /// The host has a tunnel of another type.
+    #[error("{host} has a {other} tunnel: it cannot have one of another type beside it")]
+    OtherTunnel {
+        /// Which host.
+        host: Ipv4Addr,
+        /// What it has.
+        other: TunnelType,
+    },
     /// Rules with a peer are only for a data path that was made for them.
     #[error("this data path has no remote policy: it cannot confine a lease to {0}")]
     Remote(Remote),
@@ -139,6 +148,9 @@ pub struct Stats {
     pub martian: u64,
     /// Dropped: from or to somebody with whom the port may not be used.
     pub bad_remote: u64,
-    /// Dropped: from a host, in a tunnel of another type than the one offered.
+    /// Dropped: from a host, in a tunnel of another type than its own.
     pub bad_tunnel: u64,
+    /// Dropped: a GRE header with a wrong checksum, or with what no tunnel of ours has.
+    #[serde(default)]
+    pub bad_gre: u64,
 }

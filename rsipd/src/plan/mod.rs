@@ -154,6 +154,7 @@ impl Plan {
                 internal_mtu: settings.mtu.map_or(internal.mtu, u32::from),
                 pool: leased,
                 remote_policy: settings.flow_policy.remote,
+                tunnels: settings.tunnel.clone(),
             },
             gateway: gateway_config(settings, pool, private_nets),
             listen: SocketAddrV4::new(own.address, settings.port),

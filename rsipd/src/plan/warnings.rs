@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use rsip_proto::wire::{LocalPolicy, RemotePolicy};
+use rsip_proto::wire::{LocalPolicy, RemotePolicy, TunnelType};
 use rsip_sys::netlink::Link;
 
 use super::{LOCAL_PORTS, LOCAL_RESERVED, System};
@@ -48,7 +48,7 @@ fn mtu_warnings(settings: &Settings, internal: &Link) -> Vec<String> {
     if mtu < 1280 {
         warnings.push(format!(
             "an MTU of {mtu} leaves {} bytes in the tunnel, which some programs cannot live with: use 1280 or more",
-            mtu.saturating_sub(20)
+            mtu.saturating_sub(if settings.tunnel == [TunnelType::Gre] { 24 } else { 20 })
         ));
     }
     warnings

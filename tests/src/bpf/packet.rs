@@ -125,6 +125,14 @@ impl Ip {
     }
 }
 
+impl Ip {
+    /// The datagram in a GRE tunnel, without optional fields.
+    #[must_use]
+    pub fn inside_gre(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Self {
+        Self { protocol: GRE, payload: gre(0, &self.bytes()), ..self.inside(source, destination) }
+    }
+}
+
 /// IPv4 octets behind an Ethernet header. The address of the loopback device, which test runs borrow, is zero.
 #[must_use]
 pub fn frame(ipv4: &[u8]) -> Vec<u8> {

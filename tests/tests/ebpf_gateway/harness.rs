@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::SchedClassifier;
 use rsip_ebpf_common::gateway::{COUNTERS, Fragment, FragmentKey, Holder, Misuse, Remote, WHOLE, maps};
 pub(crate) use rsip_ebpf_common::gateway::{
-    Config, Counter, FLAG_REMOTE, FLAG_REMOTE_MICRO, MisuseKind, programs,
+    Config, Counter, FLAG_GRE, FLAG_REMOTE, FLAG_REMOTE_MICRO, MisuseKind, programs,
 };
 pub(crate) use rsip_lab::bpf::packet::{
     DF, GRE, ICMP, IPIP, Ip, MF, SCTP, TCP, UDP, echo, gre, icmp_error, tcp, udp,
@@ -47,6 +47,7 @@ pub(crate) struct Gateway {
     holders: HashMap<MapData, Holder, u32>,
     reported: HashMap<MapData, Misuse, u64>,
     misuses: RingBuf<MapData>,
+    tunnels: HashMap<MapData, u32, u32>,
     /// Datagrams from outside, and datagrams of hosts, of which the first fragment went through.
     pub(crate) fragments: [HashMap<MapData, FragmentKey, Fragment>; 2],
 }
@@ -100,6 +101,7 @@ impl Gateway {
             holders,
             reported: bpf::map(&mut ebpf, maps::REPORTED).unwrap(),
             misuses: bpf::map(&mut ebpf, maps::MISUSES).unwrap(),
+            tunnels: bpf::map(&mut ebpf, maps::TUNNELS).unwrap(),
             counters: bpf::map(&mut ebpf, maps::COUNTERS).unwrap(),
             fragments: [maps::FRAGMENTS_IN, maps::FRAGMENTS_OUT].map(|map| bpf::map(&mut ebpf, map).unwrap()),
             // The programs keep the other maps.
@@ -128,6 +130,11 @@ impl Gateway {
         for remote in [Holder::ANYBODY, Holder::ALL] {
             self.holders.remove(&Holder { index, host: raw(host), remote }).unwrap();
         }
+    }
+
+    /// The host's tunnel is GRE from now on; the gateway has to be one with [`FLAG_GRE`].
+    pub(crate) fn uses_gre(&mut self, host: Ipv4Addr) {
+        self.tunnels.insert(raw(host), 1, 0).unwrap();
     }
 
     /// The reports since the last look, as (host, kind).

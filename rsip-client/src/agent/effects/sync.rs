@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use rsip_ebpf_common::host::{FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_PRIVATE_L3, FLAG_WHOLE};
+use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::Prefix;
 
 use super::Effects;
@@ -14,6 +15,9 @@ use crate::status::Network;
 use crate::tunnel::Tunnel;
 use crate::tunnel::direct;
 use crate::tunnel::local;
+
+/// GRE's protocol number.
+const PROTOCOL_GRE: u32 = 47;
 
 /// What the host is made to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +135,10 @@ impl Effects {
         config.rules = self.written.word;
         config.private_ifindex = self.path.interface.index;
         config.path_mtu = self.tunnel.as_ref().map_or(0, Tunnel::outer_mtu);
+        config.tunnel_protocol = match self.book.tunnel() {
+            TunnelType::Gre => PROTOCOL_GRE,
+            _ => 0,
+        };
         config.tunnel_ifindex = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.link().index);
         if self.path.interface.mac.is_none() {
             config.flags |= FLAG_PRIVATE_L3;

@@ -259,3 +259,44 @@ fn none_stated_means_ports_through_ip_in_ip() {
     assert_eq!(commands[0], change(RegistrationChange::Unsuitable(Mismatch::Tunnel)));
     assert_eq!(sends(&commands), [Body::DeRegisterRequest { client_id: CLIENT }]);
 }
+
+#[test]
+fn a_host_with_several_tunnels_asks_for_the_gateways_favourite() {
+    use TunnelType::{Gre, IpIp, L2tp};
+    let answer = |offered: &[TunnelType]| {
+        let Body::RegisterResponse { client_id, lease_time, flow_policy, methods, .. } =
+            register_response(CLIENT)
+        else {
+            panic!("no answer");
+        };
+        Body::RegisterResponse { client_id, lease_time, flow_policy, methods, tunnel_types: offered.to_vec() }
+    };
+    let config = || HostConfig { tunnels: vec![IpIp, Gre], ..with_block(4) };
+    for (offered, asked) in [(&[Gre, IpIp][..], Gre), (&[L2tp, IpIp, Gre], IpIp), (&[], IpIp)] {
+        let mut it = Dialogue::registered_by(config(), answer(offered));
+        let requests = sends(&it.commands());
+        let [Body::AssignRequestRsapIp(request)] = requests.as_slice() else { panic!("{requests:?}") };
+        assert_eq!(request.tunnel_type, Some(asked), "{offered:?}");
+    }
+    // What is granted is taken if it is what was asked for, and then asked for again and again.
+    let mut it = Dialogue::registered_by(config(), answer(&[Gre, IpIp]));
+    it.commands();
+    let grant = PortBinding {
+        tunnel_type: Gre,
+        ..port_binding(CLIENT, 1, crate::wire::Ports::Range { first: 10_000, count: 4 })
+    };
+    it.answer(Body::AssignResponseRsapIp(grant));
+    let commands = it.commands();
+    let [HostCommand::Publish { binding, .. }] = commands.as_slice() else { panic!("{commands:?}") };
+    assert_eq!(binding.tunnel, Gre);
+    it.done(Ok(()));
+    it.host.want_port(80, it.now);
+    let request = it.request();
+    let Body::ListenRequest(request) = request else { panic!("{request:?}") };
+    assert_eq!(request.tunnel_types, [Gre]);
+    it.answer(Body::ListenResponse(PortBinding {
+        tunnel_type: IpIp,
+        ..port_binding(CLIENT, 2, crate::wire::Ports::single(80))
+    }));
+    assert!(sends(&it.commands()).contains(&free_request(2)), "another one than asked for is given back");
+}

@@ -5,6 +5,7 @@
 //! PORTS      index * 65536 + port -> host           the whole forwarding decision; 0: nobody; port 0: the whole address
 //! REMOTES    the same place -> address, port        with whom? only under a remote policy
 //! HOLDERS    (index, host, remote) -> ports held    may this host send ICMP from this address, and to whom?
+//! TUNNELS    host -> anything                       is its tunnel GRE?
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use rsip_ebpf_common::gateway::{Holder, Remote as RawRemote, WHOLE, maps};
 use rsip_proto::gateway::Rule;
 use rsip_proto::lease::{Leased, Remote};
+use rsip_proto::wire::TunnelType;
 use rsip_sys::tc;
 
 use super::super::DatapathError;
@@ -30,6 +32,8 @@ pub(super) struct Leases {
     /// Only under a remote policy.
     remotes: Option<Array<MapData, RawRemote>>,
     holders: HashMap<MapData, Holder, u32>,
+    /// Hosts whose tunnel is GRE.
+    tunnels: HashMap<MapData, u32, u32>,
 }
 
 /// What is changed for a rule, in the words of the maps.
@@ -55,6 +59,7 @@ impl Leases {
             ports: tc::take_map(ebpf, maps::PORTS)?,
             remotes: if remotes { Some(tc::take_map(ebpf, maps::REMOTES)?) } else { None },
             holders: tc::take_map(ebpf, maps::HOLDERS)?,
+            tunnels: tc::take_map(ebpf, maps::TUNNELS)?,
         })
     }
 
@@ -64,9 +69,12 @@ impl Leases {
             return Err(DatapathError::Remote(rule.remote));
         }
         self.check_others(&places, rule)?;
+        // Before the first port: no packet goes into the wrong tunnel.
+        self.enter_tunnel(&places, rule.tunnel)?;
         let mut taken = Vec::new();
         let outcome = self.take(&places, &mut taken).and_then(|()| self.count(&places, taken.len(), true));
         outcome.inspect_err(|_| {
+            self.leave_tunnel(&places);
             for slot in taken {
                 if let Err(error) = self.ports.set(slot, FREE, 0) {
                     tracing::error!(%error, slot, "cannot take back a port");
@@ -92,11 +100,15 @@ impl Leases {
             outcome = outcome.and(free);
         }
         let counted = self.count(&places, freed, false);
+        self.leave_tunnel(&places);
         outcome.and(counted)
     }
 
     pub(super) fn holds(&self, rule: &Rule) -> Result<bool, DatapathError> {
         let places = self.places(rule)?;
+        if self.tunnel_of(places.host)? != Some(rule.tunnel) {
+            return Ok(false);
+        }
         for &port in &places.ports {
             if !self.is_held(&places, port)? {
                 return Ok(false);
@@ -116,6 +128,55 @@ impl Leases {
             return Err(DatapathError::PortZero);
         }
         Ok(Places { address, index, host: raw(host), remote, ports })
+    }
+
+    /// The tunnel of a host that holds anything.
+    fn tunnel_of(&self, host: u32) -> Result<Option<TunnelType>, DatapathError> {
+        match self.tunnels.get(&host, 0) {
+            Ok(_) => Ok(Some(TunnelType::Gre)),
+            Err(MapError::KeyNotFound) => Ok(self.holds_anything(host)?.then_some(TunnelType::IpIp)),
+            Err(error) => Err(map_error(maps::TUNNELS)(error)),
+        }
+    }
+
+    fn holds_anything(&self, host: u32) -> Result<bool, DatapathError> {
+        for &index in self.indexes.values() {
+            match self.holders.get(&Holder { index, host, remote: Holder::ALL }, 0) {
+                Ok(0) | Err(MapError::KeyNotFound) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(map_error(maps::HOLDERS)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn enter_tunnel(&mut self, places: &Places, tunnel: TunnelType) -> Result<(), DatapathError> {
+        match self.tunnel_of(places.host)? {
+            Some(other) if other != tunnel => {
+                let host = Ipv4Addr::from(places.host.to_ne_bytes());
+                Err(DatapathError::OtherTunnel { host, other })
+            }
+            None if tunnel == TunnelType::Gre => {
+                self.tunnels.insert(places.host, 1, 0).map_err(map_error(maps::TUNNELS))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A host that holds nothing any more may come back with another tunnel.
+    fn leave_tunnel(&mut self, places: &Places) {
+        let outcome = match self.holds_anything(places.host) {
+            Ok(true) => return,
+            Ok(false) => self.tunnels.remove(&places.host),
+            Err(error) => return tracing::error!(%error, "cannot see what a host holds"),
+        };
+        match outcome {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            // aya tells a missing key of remove() as a failed system call.
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {}
+            Err(error) => tracing::error!(%error, "cannot take a host out of {}", maps::TUNNELS),
+        }
     }
 
     /// Nobody else may hold the address whole, and whoever wants it whole finds nobody else there.
