@@ -12,6 +12,7 @@ use rsip_proto::lease::Remote;
 use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::Prefix;
 
+use crate::config::Check;
 use crate::discovery::args::{Discover, Search};
 use crate::doctor::args::Doctor;
 use crate::hooks::wait::Wish;
@@ -77,6 +78,9 @@ pub enum Command {
     /// Let ports go again that `listen` keeps; one that a program uses stays until the program is done.
     #[command(after_help = "Examples:\n  rsip-client unlisten 443")]
     Unlisten(Ports),
+    /// Say what is wrong with the configuration file.
+    #[command(after_help = crate::config::CHECK_EXAMPLES)]
+    Check(Check),
     /// Show or change the rules about which binds are asked for at the gateway, pass without a lease, or fail.
     #[command(after_help = crate::rules::args::EXAMPLES)]
     Rules(Rules),
@@ -130,6 +134,9 @@ pub struct Ports {
 /// Settings of the agent.
 #[derive(Clone, Debug, Args)]
 pub struct Up {
+    /// Take options from this file; those of the command line win [default: /etc/rsip/rsip-client.conf, where it is there]
+    #[arg(long, value_name = "FILE", env = "RSIP_CLIENT_CONFIG")]
+    pub config: Option<PathBuf>,
     /// The gateway's private address, and its port if it is not 4555 [default: the least busy one that SLP finds]
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_gateway, env = "RSIP_GATEWAY")]
     pub gateway: Option<SocketAddrV4>,

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cli`], [`calls`] | command line; the sub-commands that ask a running agent |
+//! | [`config`] | the configuration file: options of `up` by their names |
 //! | [`agent`] | the event loop around `rsip_proto::host`, and what it does to the host |
 //! | [`hooks`] | the programs on bind(), connect() and close(), and their maps |
 //! | [`discovery`] | which gateways there are: the user agent of SLP |
@@ -21,6 +22,7 @@ pub mod agent;
 pub mod book;
 pub mod calls;
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod doctor;

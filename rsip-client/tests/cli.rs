@@ -121,3 +121,25 @@ fn down_restores_what_a_dead_agent_changed_and_nothing_of_another_namespace() {
     assert!(untouched.contains("['32768', '60999']\n[]"), "{untouched}");
     assert!(!path.exists(), "nothing is left");
 }
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_place() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = directory.path().join("rsip-client.conf");
+    let file = path.to_str().expect("text");
+    std::fs::write(&path, "gateway = \"10.0.0.1\"\nlinger = \"soon\"\nblok = 3\n").expect("written");
+    let output = client(&["up", "--config", file]);
+    assert_eq!(output.status.code(), Some(78));
+    let line = complaint(&output);
+    assert!(line.contains(&format!("{file}:2:10: linger: ")) && line.contains("rsip-client check"), "{line}");
+    let output = client(&["check", "--config", file]);
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(told.contains(&format!("{file}:3:1: blok: unknown key: did you mean block?")), "{told}");
+    std::fs::write(&path, "gateway = \"10.0.0.1\"\n").expect("written");
+    assert!(client(&["check", "--config", file]).status.success());
+    let missing = client(&["up", "--config", "/nonexistent.conf"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(complaint(&missing).contains("no such file"));
+}
