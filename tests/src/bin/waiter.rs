@@ -17,6 +17,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -38,9 +39,9 @@ struct Cli {
     /// Handlers ask for system calls to be restarted.
     #[arg(long)]
     restart: bool,
-    /// Hold the socket until SIGTERM.
+    /// Begin when this file is there.
     #[arg(long)]
-    hold: bool,
+    when: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -66,11 +67,6 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(line) => {
             println!("{line}");
-            if cli.hold {
-                loop {
-                    thread::park();
-                }
-            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -81,6 +77,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> io::Result<Value> {
+    while cli.when.as_ref().is_some_and(|path| !path.exists()) {
+        thread::sleep(Duration::from_millis(10));
+    }
     let port = cli.ports.first().copied().unwrap_or_default();
     match cli.situation {
         Situation::Sigcont => handling(Signal::SIGCONT, cli, port),
