@@ -183,6 +183,20 @@ fn programs_of_32_bit_wait_as_others_do() {
 }
 
 #[test]
+fn the_first_process_of_a_container_waits() {
+    // It takes fewer signals than others.
+    each_way(|wait, mut host| {
+        let _agent = host.agent(LATE, even).unwrap();
+        let waiter = env!("CARGO_BIN_EXE_waiter");
+        let mut unshare = Command::new("unshare");
+        let line =
+            Program::start(unshare.args(["--pid", "--fork", waiter, "seccomp", "80"])).unwrap().line(SOON);
+        assert_eq!(line.unwrap()["errno"], 0, "wait {wait}");
+        assert_eq!(host.counter(Counter::Parked).unwrap() > 0, wait != WAIT_POLL, "wait {wait}");
+    });
+}
+
+#[test]
 fn a_child_that_shares_its_parents_memory_waits() {
     each_way(|wait, mut host| {
         let _agent = host.agent(LATE, even).unwrap();

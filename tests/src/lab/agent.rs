@@ -11,6 +11,7 @@ use super::exec::{self, Output};
 use super::process::Process;
 use super::topology::{GATEWAY, Host, Lab};
 use super::wait::{self, Look};
+use crate::bpf::program::WAY_VARIABLE;
 
 /// How long it may take until the host is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -70,11 +71,22 @@ impl Agent {
         let mut command = lab.host(host).command(binaries::under_test("rsip-client")?);
         command
             .args(["up", "--linger", &LINGER.as_secs().to_string()])
+            .args(way_of_waiting(more))
             .args(more)
             // Of whoever runs the tests.
             .env_remove("RSIP_GATEWAY");
         let log = lab.folder().join(format!("rsip-client-{}.log", host.name()));
         Ok(Self { process: Process::start("rsip-client", &mut command, &log)? })
+    }
+}
+
+/// As the variable says, where the test has no wish of its own.
+fn way_of_waiting(more: &[String]) -> Vec<String> {
+    match std::env::var(WAY_VARIABLE) {
+        Ok(way) if !way.is_empty() && !more.iter().any(|word| word == "--wait" || word == "--no-hooks") => {
+            vec!["--wait".to_owned(), way]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -183,6 +195,14 @@ pub struct Lease {
 pub struct Waiting {
     /// "park (fexit)", "park (raw tracepoint)" or "poll".
     pub way: String,
+    /// Why not a better one.
+    pub why: String,
+    /// Ports that somebody waits for.
+    pub ports: Vec<u16>,
+    /// How often a call was restarted.
+    pub restarts: u64,
+    /// How often the time was over.
+    pub timeouts: u64,
 }
 
 /// The programs on the cgroup.
