@@ -10,7 +10,7 @@ use crate::{
     programs::Programs,
     setup,
     tally::Tally,
-    vm,
+    vm::{self, table},
     workspace::Workspace,
 };
 
@@ -60,27 +60,33 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
     if !choice.lab && !choice.vm {
         parts.push(("outside the lab".to_owned(), unit(workspace, choice)?));
     }
-    let mut left = Vec::new();
+    let (mut left, mut rows) = (Vec::new(), Vec::new());
     if !choice.unit {
         build_programs(workspace)?;
         let programs = workspace.programs();
         let before = Snapshot::take(&programs);
         let tests = Programs::build(&mut lab_tests(workspace))?;
+        table::forget(workspace)?;
         if !choice.vm {
             parts.push(("in the lab".to_owned(), lab(workspace, choice, &tests)?));
         }
         if choice.wants_vm() {
-            parts.extend(vm::test(workspace, &tests, &choice.filters)?);
+            let done = vm::test(workspace, &tests, &choice.filters)?;
+            parts.extend(done.parts);
+            rows.extend(done.rows);
         }
+        rows.extend(table::native(workspace)?);
         left = before.differences(&programs);
     }
+    let whole = choice.filters.is_empty() && choice.arguments.is_empty();
+    let same = if whole { table::check(workspace, &rows) } else { Ok(()) };
     let covered = check_coverage(workspace, choice, &parts);
     // Part of the tests only: then not everything can have been said. The tests outside the lab say all of it.
     let complete = choice.filters.is_empty() && choice.arguments.is_empty() && !choice.lab;
     // In a virtual machine nothing is recorded.
     let judged = if choice.vm { Ok(()) } else { judge::judge(workspace, complete) };
     summarise(&parts, &left)?;
-    covered.and(judged)
+    covered.and(judged).and(same)
 }
 
 /// The page on the RFC's requirements, as far as this run can tell.
@@ -123,6 +129,7 @@ fn unit(workspace: &Workspace, choice: &Choice) -> Result<Tally> {
 pub(crate) fn lab_tests(workspace: &Workspace) -> std::process::Command {
     let mut command = cargo_test(workspace);
     command.args(["--package", LAB]).env("RSIP_BIN_DIR", workspace.programs());
+    command.env(table::FOLDER, table::folder(workspace));
     command
 }
 

@@ -51,6 +51,9 @@ pub(super) struct Program {
     /// Parts of the names of those that are left to the run outside.
     #[serde(default)]
     pub(super) skip: Vec<String>,
+    /// Not part of `cargo xtask test`, for the time that it takes.
+    #[serde(default)]
+    pub(super) seldom: bool,
     /// Set for the program.
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,

@@ -5,6 +5,7 @@ mod initramfs;
 mod list;
 mod machine;
 mod run;
+pub(crate) mod table;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -35,6 +36,8 @@ pub(crate) struct Choice {
     pub(crate) kernels: Vec<String>,
     /// A command in place of the list's tests.
     pub(crate) command: Vec<String>,
+    /// Write what the tests say of sockets into the docs.
+    pub(crate) write_table: bool,
 }
 
 /// Runs the list's tests on the chosen kernels, or one command.
@@ -53,8 +56,33 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
     ebpf::build(workspace)?;
     test::build_programs(workspace)?;
     let programs = Programs::build(&mut test::lab_tests(workspace))?;
-    let parts = run_all(workspace, &list, &ready, &programs, &[])?;
-    test::summarise(&parts, &[])
+    let every = Extent { all: true, filters: &[] };
+    let mut done = run_all(workspace, &list, &ready, &programs, every)?;
+    if !choice.write_table {
+        let same = table::check(workspace, &done.rows);
+        return test::summarise(&done.parts, &[]).and(same);
+    }
+    done.rows.extend(run::ways_here(workspace, &programs)?);
+    test::summarise(&done.parts, &[])?;
+    table::write(workspace, &done.rows)
+}
+
+/// What ran in virtual machines.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// One tally for each kernel.
+    pub(crate) parts: Vec<(String, Tally)>,
+    /// What the tests said of sockets.
+    pub(crate) rows: Vec<table::Row>,
+}
+
+/// How much of the list runs.
+#[derive(Debug, Clone, Copy)]
+struct Extent<'a> {
+    /// Also what takes too long for every run of the tests.
+    all: bool,
+    /// Parts of names of tests; none: all.
+    filters: &'a [String],
 }
 
 /// Gets the kernels that `cargo xtask test` runs.
@@ -64,15 +92,11 @@ pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
     ready(workspace, &of_tests(&list)).map(drop)
 }
 
-/// The part of `cargo xtask test`: one tally for each kernel. `filters` are parts of names of tests; none: all.
-pub(crate) fn test(
-    workspace: &Workspace,
-    programs: &Programs,
-    filters: &[String],
-) -> Result<Vec<(String, Tally)>> {
+/// The part of `cargo xtask test`. `filters` are parts of names of tests; none: all.
+pub(crate) fn test(workspace: &Workspace, programs: &Programs, filters: &[String]) -> Result<Done> {
     let list = List::read(workspace)?;
     let ready = ready(workspace, &of_tests(&list))?;
-    run_all(workspace, &list, &ready, programs, filters)
+    run_all(workspace, &list, &ready, programs, Extent { all: false, filters })
 }
 
 fn of_tests(list: &List) -> Vec<&Kernel> {
@@ -115,10 +139,14 @@ fn folder(workspace: &Workspace) -> Result<PathBuf> {
 
 fn boot(workspace: &Workspace, kernel: &kernels::Kernel) -> Result<Machine> {
     // Of this process alone; qemu has read it when the machine takes commands.
-    let file = folder(workspace)?.join(format!("start.{}", std::process::id()));
+    let file = folder(workspace)?.join(format!("start-{}.cpio", std::process::id()));
     let packed = initramfs::pack(kernel, MARK, &file);
     let machine = packed.and_then(|()| Machine::boot(kernel, &file, MARK));
-    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    if let Err(error) = fs::remove_file(&file)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        exec::say(&format!("cannot remove {}: {error}", file.display()));
+    }
     machine
 }
 
@@ -127,16 +155,17 @@ fn run_all(
     list: &List,
     kernels: &[(&Kernel, kernels::Kernel)],
     programs: &Programs,
-    filters: &[String],
-) -> Result<Vec<(String, Tally)>> {
-    let mut parts = Vec::new();
+    extent: Extent<'_>,
+) -> Result<Done> {
+    let mut done = Done::default();
     for (kernel, ready) in kernels {
         let step = Step::start(&format!("tests on {} in a virtual machine", ready.release), "3 min");
-        let tally = run::on_kernel(workspace, list, kernel, ready, programs, filters)?;
+        let (tally, rows) = run::on_kernel(workspace, list, kernel, ready, programs, extent)?;
         step.done(&format!("{} passed, {} failed", tally.passed, tally.failed));
-        parts.push((format!("in a VM with {} ({})", kernel.name, ready.release), tally));
+        done.parts.push((format!("in a VM with {} ({})", kernel.name, ready.release), tally));
+        done.rows.extend(rows);
     }
-    Ok(parts)
+    Ok(done)
 }
 
 fn by_hand(workspace: &Workspace, kernel: &Kernel, command: &[String]) -> Result<()> {

@@ -10,15 +10,19 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    boot,
+    Extent, boot,
     initramfs::quoted,
     list::{Command, Kernel, List, Program},
     machine::Machine,
+    table::{self, Row},
 };
 use crate::{exec, programs::Programs, setup::kernels, tally::Tally, workspace::Workspace};
 
 /// Lines of the kernel's log that are shown with a failure.
 const CONSOLE: usize = 15;
+
+/// Where tests add their lines about sockets in the machine.
+const TABLE: &str = "/tmp/rsip-table";
 
 /// Runs all that the list has for `kernel`. Tests that should have run and did not count as failed.
 pub(super) fn on_kernel(
@@ -27,13 +31,15 @@ pub(super) fn on_kernel(
     kernel: &Kernel,
     ready: &kernels::Kernel,
     programs: &Programs,
-    filters: &[String],
-) -> Result<Tally> {
+    extent: Extent<'_>,
+) -> Result<(Tally, Vec<Row>)> {
+    let filters = extent.filters;
     let started = Instant::now();
     let mut total = Tally::so_far(true);
     let mut machine = None;
     let environment = environment(workspace, list.slow);
-    for program in list.programs.iter().filter(|program| program.kernels.contains(&kernel.name)) {
+    let here = |program: &&Program| program.kernels.contains(&kernel.name) && (extent.all || !program.seldom);
+    for program in list.programs.iter().filter(here) {
         let path = programs
             .path(&format!("rsip-lab/{}", program.name))
             .with_context(|| format!("there is no test program {}", program.name))?;
@@ -45,7 +51,7 @@ pub(super) fn on_kernel(
         }
         let chosen = if filters.is_empty() { names(program) } else { exactly(&expected) };
         let command = format!(
-            "cd {} && {environment} {} {} --test-threads=1 {chosen}",
+            "{environment} cd {} && {} {} --test-threads=1 {chosen}",
             quoted(&workspace.root().join("tests").to_string_lossy()),
             variables(program),
             quoted(&path.to_string_lossy()),
@@ -84,8 +90,35 @@ pub(super) fn on_kernel(
             println!("    console: {line}");
         }
     }
+    let rows = match &mut machine {
+        Some(machine) => rows(machine)?,
+        None => Vec::new(),
+    };
     total.took = started.elapsed();
-    Ok(total)
+    Ok((total, rows))
+}
+
+/// What the tests have said of sockets in this machine.
+fn rows(machine: &mut Machine) -> Result<Vec<Row>> {
+    let mut text = String::new();
+    let command = format!("cat {TABLE}/* 2>/dev/null");
+    // There is no such file where no test of this kernel says anything.
+    machine.run(&command, Duration::from_secs(20), &mut |line| text += &format!("{line}\n"))?;
+    Ok(table::parse(&text))
+}
+
+/// The same for this machine's own kernel, with each way of waiting that it has.
+pub(super) fn ways_here(workspace: &Workspace, programs: &Programs) -> Result<Vec<Row>> {
+    let path = programs.path("rsip-lab/socket_ways").context("there is no test program socket_ways")?;
+    table::forget(workspace)?;
+    for way in [None, Some("poll")] {
+        let mut command = process::Command::new(path);
+        command.current_dir(workspace.root().join("tests")).arg("--test-threads=1");
+        command.env("RSIP_BIN_DIR", workspace.programs()).env(table::FOLDER, table::folder(workspace));
+        command.envs(way.map(|way| ("RSIP_WAIT", way)));
+        exec::run(&mut command)?;
+    }
+    table::native(workspace)
 }
 
 /// Runs a command in the machine, which is started where there is none: the first time, and after one has died.
@@ -112,7 +145,8 @@ fn in_machine(
 pub(super) fn environment(workspace: &Workspace, slow: u32) -> String {
     let folder = |path: &Path| quoted(&path.to_string_lossy());
     format!(
-        "export RSIP_BIN_DIR={} RSIP_BPF_DIR={} RSIP_LAB_SLOW={slow};",
+        "mkdir -p {TABLE}; export {}={TABLE} RSIP_BIN_DIR={} RSIP_BPF_DIR={} RSIP_LAB_SLOW={slow};",
+        table::FOLDER,
         folder(&workspace.programs()),
         folder(&workspace.bpf_objects()),
     )
