@@ -101,7 +101,7 @@ fn time_wait(stage: &mut Stage<'_>) -> Done {
     drop(far);
     drop(near);
     stage.until("TIME_WAIT", || stage.in_use(port, 1))?;
-    stage.keep_with(port, (), TIME_WAIT);
+    stage.free_after(port, (), Duration::from_secs(58), TIME_WAIT);
     Ok(Outcome::Leased)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,49 +14,86 @@ use nix::unistd::Pid;
 use rsip_ebpf_common::host::maps;
 use rsip_lab::lab::netns::Inside;
 use rsip_lab::lab::topology::PUBLIC;
-use rsip_lab::lab::{Host, Lab, binaries, exec, gateway};
+use rsip_lab::lab::{Host, Lab, agent, exec, gateway, wait};
+use rsip_sys::control;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::stage::Failed;
 
 /// Between two looks at the gateway.
 const PAUSE: Duration = Duration::from_millis(150);
 
+/// Both daemons, asked directly: a program for each question takes its time on an emulated machine.
+#[derive(Clone)]
+pub(crate) struct Daemons {
+    gateway: PathBuf,
+    agent: PathBuf,
+}
+
+impl Daemons {
+    pub(crate) fn of(lab: &Lab) -> Result<Self, Failed> {
+        let socket = |program: &str, inside: &Inside| {
+            let folder = format!("/run/{program}/netns-{}", inside.inode()?);
+            Ok::<_, Failed>(PathBuf::from(folder).join(rsip_sys::rundir::CONTROL_SOCKET))
+        };
+        Ok(Self { gateway: socket("rsipd", &lab.gateway)?, agent: socket("rsip-client", lab.host(Host::A))? })
+    }
+
+    /// What the gateway knows.
+    pub(crate) fn gateway(&self) -> Result<gateway::State, Failed> {
+        ask(&self.gateway, &rsipd::control::view::Request::Dump)
+    }
+
+    /// What the agent of host-a says about itself.
+    pub(crate) fn agent(&self) -> Result<agent::Status, Failed> {
+        ask(&self.agent, &rsip_client::control::Request::Status)
+    }
+}
+
+/// The answer is an object with one value, that of its kind.
+fn ask<T: DeserializeOwned>(socket: &Path, request: &impl Serialize) -> Result<T, Failed> {
+    let answer: BTreeMap<String, Value> = control::call(socket, request, wait::limit(exec::SHORT))?;
+    let value = answer.into_values().next().ok_or("an answer without a value")?;
+    Ok(serde_json::from_value(value)?)
+}
+
+/// When a port that was leased was first seen not to be: the end of that look. `None`: it is leased.
+type Memory = BTreeMap<u16, Option<Instant>>;
+
 /// Watches which ports the gateway leases to host-a.
 pub(crate) struct Eye {
-    seen: Arc<Mutex<BTreeMap<u16, Instant>>>,
+    memory: Arc<Mutex<Memory>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Eye {
-    pub(crate) fn open(lab: &Lab) -> Result<Self, Box<dyn std::error::Error>> {
-        let seen = Arc::new(Mutex::new(BTreeMap::new()));
+    pub(crate) fn open(daemons: &Daemons) -> Self {
+        let memory = Arc::new(Mutex::new(Memory::new()));
         let over = Arc::new(AtomicBool::new(false));
-        let program = binaries::under_test("rsipdctl")?;
-        let (gateway, memory, end): (Inside, _, _) =
-            ((*lab.gateway).clone(), Arc::clone(&seen), Arc::clone(&over));
+        let (daemons, shared, end) = (daemons.clone(), Arc::clone(&memory), Arc::clone(&over));
         let thread = thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
-                let before = Instant::now();
-                let mut command = gateway.command(&program);
-                let said =
-                    exec::run(command.args(["dump", "--json"]), exec::SHORT).and_then(exec::Output::success);
                 // A gateway that does not answer has shown nothing.
-                if let Some(state) =
-                    said.ok().and_then(|text| serde_json::from_str::<gateway::State>(&text).ok())
-                {
-                    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-                    memory.extend(state.listening(Host::A).into_iter().map(|port| (port, before)));
+                if let Ok(state) = daemons.gateway() {
+                    let leased = state.listening(Host::A);
+                    let mut memory = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    for (_, gone) in memory.iter_mut().filter(|(port, _)| !leased.contains(port)) {
+                        gone.get_or_insert_with(Instant::now);
+                    }
+                    memory.extend(leased.into_iter().map(|port| (port, None)));
                 }
                 thread::sleep(PAUSE);
             }
         });
-        Ok(Self { seen, over, thread: Some(thread) })
+        Self { memory, over, thread: Some(thread) }
     }
 
-    /// When the gateway was asked last and still leased this port.
-    pub(crate) fn last_leased(&self, port: u16) -> Option<Instant> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&port).copied()
+    /// When the port was certainly not leased any more.
+    pub(crate) fn gone(&self, port: u16) -> Option<Instant> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(&port).copied().flatten()
     }
 }
 

@@ -21,7 +21,7 @@ use rsip_lab::lab::system::{Options, System};
 use rsip_lab::lab::topology::{HOST_IF, INTERNET};
 use rsip_lab::lab::{Host, agent, probe};
 
-use self::look::Eye;
+use self::look::{Daemons, Eye};
 use self::stage::{Stage, Way};
 
 /// Arguments for `rsip-client up`: the way of waiting that the environment asks for, and more.
@@ -44,9 +44,10 @@ fn run(options: Options, ways: &[&[Way]]) {
 
     let mode = agent::status(&system.lab, Host::A).unwrap().waiting.way;
     let failures = {
-        let eye = Eye::open(&system.lab).unwrap();
+        let daemons = Daemons::of(&system.lab).unwrap();
+        let eye = Eye::open(&daemons);
         let mut table = table::Table::new(&mode);
-        let mut stage = Stage::new(&system, &eye, early);
+        let mut stage = Stage::new(&system, daemons, &eye, early);
         host.enter(|| {
             for way in ways.iter().copied().flatten() {
                 let outcome = stage.play(way);

@@ -291,7 +291,7 @@ fn range_within(stage: &mut Stage<'_>) -> Done {
 
 fn range_beside(stage: &mut Stage<'_>) -> Done {
     let [.., last] = stage.block[..] else { return Err("no block".into()) };
-    for (low, high) in [(last + 1, last + 500), (last - 5, last + 500), (1, 65_535)] {
+    for (low, high) in [(last + 10, last + 500), (last - 5, last + 500), (1, 65_535)] {
         let socket = tcp(V4)?;
         if !set_range(&socket, low, high)? {
             return Ok(Outcome::NotInKernel);

@@ -12,11 +12,11 @@ use nix::errno::Errno;
 use rsip_lab::lab::netns::Inside;
 use rsip_lab::lab::system::System;
 use rsip_lab::lab::topology::PUBLIC;
-use rsip_lab::lab::{Host, agent, exec, gateway, wait};
+use rsip_lab::lab::{Host, agent, exec, wait};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::held::Early;
-use super::look::{self, Eye};
+use super::look::{self, Daemons, Eye};
 use super::table::Table;
 
 /// One way to open a socket.
@@ -131,7 +131,6 @@ struct Kept {
     way: &'static str,
     port: u16,
     since: Instant,
-    at_most: Duration,
     hold: Box<dyn Any + Send>,
 }
 
@@ -139,6 +138,7 @@ struct Kept {
 pub(crate) struct Stage<'a> {
     pub(crate) system: &'a System,
     pub(crate) early: Option<Early>,
+    daemons: Daemons,
     eye: &'a Eye,
     way: &'static str,
     next_port: u16,
@@ -152,10 +152,11 @@ pub(crate) struct Stage<'a> {
 const GRACE: Duration = Duration::from_secs(45);
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(system: &'a System, eye: &'a Eye, early: Early) -> Self {
+    pub(crate) fn new(system: &'a System, daemons: Daemons, eye: &'a Eye, early: Early) -> Self {
         Self {
             system,
             early: Some(early),
+            daemons,
             eye,
             way: "",
             next_port: 6000,
@@ -169,7 +170,7 @@ impl<'a> Stage<'a> {
     /// Plays one way.
     pub(crate) fn play(&mut self, way: &Way) -> Result<Outcome, String> {
         self.way = way.name;
-        let block = gateway::state(&self.system.lab).map(|state| state.block(Host::A));
+        let block = self.daemons.gateway().map(|state| state.block(Host::A));
         self.block = block.map_err(|error| error.to_string())?;
         (way.steps)(self).map_err(|error| error.to_string())
     }
@@ -194,9 +195,9 @@ impl<'a> Stage<'a> {
 
     /// The same without the kernel's list, which has sockets on it that use no lease.
     pub(crate) fn counted(&self, port: u16, sockets: usize) -> Result<(), Failed> {
-        let holder = gateway::state(&self.system.lab)?.holder(port);
+        let holder = self.daemons.gateway()?.holder(port);
         ensure(holder == Some(Host::A.address()), || format!("port {port} is leased to {holder:?}"))?;
-        let leases = agent::status(&self.system.lab, Host::A)?.leases;
+        let leases = self.daemons.agent()?.leases;
         let lease = leases.iter().find(|lease| lease.ports == port.to_string());
         let counted = lease.map(|lease| lease.sockets);
         ensure(counted == Some(sockets), || {
@@ -206,15 +207,15 @@ impl<'a> Stage<'a> {
 
     /// How many sockets the agent counts on ports of the block.
     pub(crate) fn counted_in_block(&self) -> Result<usize, Failed> {
-        let leases = agent::status(&self.system.lab, Host::A)?.leases;
+        let leases = self.daemons.agent()?.leases;
         Ok(leases.iter().filter(|lease| lease.kind == "block").map(|lease| lease.sockets).sum())
     }
 
     /// The port is not leased by number.
     pub(crate) fn not_leased(&self, port: u16) -> Result<(), Failed> {
-        let held = gateway::state(&self.system.lab)?.listening(Host::A).contains(&port);
+        let held = self.daemons.gateway()?.listening(Host::A).contains(&port);
         ensure(!held, || format!("port {port} is leased"))?;
-        let status = agent::status(&self.system.lab, Host::A)?;
+        let status = self.daemons.agent()?;
         let lease = status.leases.iter().find(|lease| lease.ports == port.to_string());
         ensure(lease.is_none(), || format!("{lease:?}"))
     }
@@ -271,13 +272,8 @@ impl<'a> Stage<'a> {
 
     /// The port is to stay leased while this is held, for several linger times; then it goes.
     pub(crate) fn keep(&mut self, port: u16, hold: impl Any + Send) {
-        self.keep_with(port, hold, Duration::ZERO);
-    }
-
-    /// The same, where the kernel uses the port for a while after that.
-    pub(crate) fn keep_with(&mut self, port: u16, hold: impl Any + Send, at_most: Duration) {
         let (way, hold) = (self.way, Box::new(hold));
-        self.kept.push(Kept { way, port, since: Instant::now(), at_most, hold });
+        self.kept.push(Kept { way, port, since: Instant::now(), hold });
     }
 
     /// Holds something that matters for nothing but itself, to the end of all ways.
@@ -300,7 +296,7 @@ impl<'a> Stage<'a> {
     pub(crate) fn finish(&mut self, table: &mut Table) {
         for kept in std::mem::take(&mut self.kept) {
             thread::sleep((3 * agent::LINGER).saturating_sub(kept.since.elapsed()));
-            let state = gateway::state(&self.system.lab);
+            let state = self.daemons.gateway();
             match state.map(|state| state.listening(Host::A).contains(&kept.port)) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -310,8 +306,7 @@ impl<'a> Stage<'a> {
             }
             let since = Instant::now();
             drop(kept.hold);
-            let at_most = kept.at_most + agent::LINGER + GRACE;
-            self.promise(kept.way, kept.port, since, agent::LINGER, at_most);
+            self.promise(kept.way, kept.port, since, agent::LINGER, agent::LINGER + GRACE);
         }
         for promise in std::mem::take(&mut self.promises) {
             if let Err(why) = self.hold_to(&promise) {
@@ -324,26 +319,22 @@ impl<'a> Stage<'a> {
     fn hold_to(&self, promise: &Promise) -> Result<(), Failed> {
         let Promise { port, since, .. } = *promise;
         loop {
-            let held = gateway::state(&self.system.lab)?.listening(Host::A).contains(&port);
+            let held = self.daemons.gateway()?.listening(Host::A).contains(&port);
             if !held {
                 break;
             }
             let waited = since.elapsed();
-            ensure(waited < promise.at_most, || format!("port {port} is still leased after {waited:?}"))?;
+            ensure(waited < wait::limit(promise.at_most), || {
+                format!("port {port} is still leased after {waited:?}")
+            })?;
             thread::sleep(Duration::from_millis(50));
         }
-        if promise.at_least.is_zero() {
-            return Ok(());
-        }
-        // Looked at often, but not all the time: what was leased at the last look may have gone right after it.
-        let last = self.eye.last_leased(port).unwrap_or(since);
-        let held = last.saturating_duration_since(since) + BETWEEN_LOOKS;
+        // Looked at often, but not all the time: it was given back some time before it was seen to be.
+        let gone = self.eye.gone(port).unwrap_or_else(Instant::now);
+        let held = gone.saturating_duration_since(since);
         ensure(held >= promise.at_least, || format!("port {port} was given back after {held:?} already"))
     }
 }
-
-/// Two looks are never further apart, even where everything is slow.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(900);
 
 /// A program of its own, which ends with this value.
 pub(crate) struct Helper(Child);
