@@ -29,7 +29,20 @@ pub(crate) fn say(lines: &str) {
     drop(writeln!(std::io::stdout(), "{lines}"));
 }
 
-pub(crate) fn ask(run_dir: &RunDir, request: &Request, patience: Duration) -> anyhow::Result<Response> {
+/// Asks the agent something that it answers at once.
+///
+/// # Errors
+///
+/// No agent runs here, or it answers with an error.
+pub(crate) fn ask(run_dir: &RunDir, request: &Request) -> anyhow::Result<Response> {
+    ask_within(run_dir, request, PATIENCE)
+}
+
+pub(crate) fn ask_within(
+    run_dir: &RunDir,
+    request: &Request,
+    patience: Duration,
+) -> anyhow::Result<Response> {
     let directory = run_directory(run_dir.path.as_deref())?;
     let answer = control::call(&directory.join(CONTROL_SOCKET), request, patience);
     Ok(answer.map_err(|error| error.into_failure(AGENT))?)
@@ -47,7 +60,7 @@ pub(crate) fn unexpected(_: Response) -> anyhow::Error {
 ///
 /// No agent runs here.
 pub fn status(run_dir: &RunDir, json: bool) -> anyhow::Result<()> {
-    match ask(run_dir, &Request::Status, PATIENCE)? {
+    match ask(run_dir, &Request::Status)? {
         Response::Status(status) if json => {
             say(&serde_json::to_string_pretty(&status)?);
             Ok(())
@@ -85,7 +98,7 @@ pub fn unlisten(arguments: &Ports) -> anyhow::Result<()> {
 }
 
 fn ports(arguments: &Ports, request: &Request) -> anyhow::Result<Vec<PortAnswer>> {
-    match ask(&arguments.run_dir, request, PATIENCE)? {
+    match ask_within(&arguments.run_dir, request, PATIENCE)? {
         Response::Ports(answers) => {
             for answer in &answers {
                 say(&answer.line());

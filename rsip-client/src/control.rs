@@ -19,6 +19,15 @@ pub enum Request {
     Unlisten(Vec<u16>),
     /// Show the rules, or change them and show them.
     Rules(Change),
+    /// Say who asked for the leased ports.
+    Holders,
+    /// Give leases back at once.
+    Free {
+        /// Which.
+        targets: Vec<FreeTarget>,
+        /// Also those that programs use.
+        force: bool,
+    },
     /// End. Answered when the host is restored.
     Down,
 }
@@ -33,6 +42,10 @@ pub enum Response {
     Ports(Vec<PortAnswer>),
     /// To `Rules`.
     Rules(Box<RulesView>),
+    /// To `Holders`.
+    Holders(Vec<Asked>),
+    /// To `Free`, in the order asked.
+    Freed(Vec<FreeAnswer>),
     /// To `Down`.
     Done,
 }
@@ -58,6 +71,56 @@ pub enum PortOutcome {
     Released,
     /// It was not kept.
     Unknown,
+}
+
+/// Which program asked for a leased port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The port.
+    pub port: u16,
+    /// Its process ID, as it was in the first PID namespace.
+    pub pid: u32,
+    /// Its name.
+    pub program: String,
+    /// Its user.
+    pub uid: u32,
+    /// When: seconds since 1970.
+    pub since: u64,
+}
+
+/// What to give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FreeTarget {
+    /// The binding that holds this port by number.
+    Port(u16),
+    /// The binding of this name.
+    Bind(u32),
+}
+
+/// What became of one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeAnswer {
+    /// Which.
+    pub target: FreeTarget,
+    /// What.
+    pub outcome: FreeOutcome,
+}
+
+/// What became of a lease that was to be given back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FreeOutcome {
+    /// The gateway is being told; the bind ID.
+    Freed(u32),
+    /// So many sockets use it.
+    InUse(usize),
+    /// It is not leased.
+    NotLeased,
+    /// The port belongs to the block of this bind ID.
+    OfBlock(u32),
+    /// The whole address is leased as one.
+    Whole,
 }
 
 impl PortAnswer {

@@ -9,6 +9,7 @@
 //! | [`discovery`] | which gateways there are: the user agent of SLP |
 //! | [`doctor`] | what can be wrong, one thing after the other |
 //! | [`ping`] | questions to a gateway that change nothing |
+//! | [`held`], [`giveback`], [`watch`], [`bugreport`] | `ports`, `free`, `status --watch`, `bugreport` |
 //! | [`tunnel`] | device, routes, rules; which addresses are left alone |
 //! | [`ports`] | the kernel's own port choice, confined to what is leased |
 //! | [`rules`] | the operator's rules: what is asked for, what passes, what fails |
@@ -20,6 +21,7 @@
 
 pub mod agent;
 pub mod book;
+pub mod bugreport;
 pub mod calls;
 pub mod cli;
 pub mod config;
@@ -27,6 +29,8 @@ pub mod control;
 pub mod discovery;
 pub mod doctor;
 pub mod ephemeral;
+pub mod giveback;
+pub mod held;
 pub mod hooks;
 pub mod ping;
 pub mod ports;
@@ -37,3 +41,4 @@ pub mod status;
 pub mod transport;
 pub mod tunnel;
 pub mod usage;
+pub mod watch;

@@ -1,7 +1,10 @@
 //! `rsip-client`: leases a public address and ports for this host.
 
-use rsip_client::cli::{Command, Up};
-use rsip_client::{agent, calls, config, discovery, doctor, ping, rules};
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use rsip_client::cli::{Cli, Command, Up};
+use rsip_client::{agent, bugreport, calls, config, discovery, doctor, giveback, held, ping, rules, watch};
+use rsip_sys::manual;
 
 fn main() -> std::process::ExitCode {
     let outcome = match config::command_line(std::env::args_os()) {
@@ -15,7 +18,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(arguments) => up(*arguments),
         Command::Down(run_dir) => calls::down(&run_dir),
-        Command::Status { json, run_dir } => calls::status(&run_dir, json),
+        Command::Status { json, watch: None, run_dir } => calls::status(&run_dir, json),
+        Command::Status { json, watch: Some(interval), run_dir } => watch::watch(&run_dir, json, interval),
         Command::Listen(ports) => calls::listen(&ports),
         Command::Unlisten(ports) => calls::unlisten(&ports),
         Command::Check(arguments) => config::check(&arguments),
@@ -23,6 +27,17 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Discover(arguments) => discovery::command::discover(arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::PingGateway(arguments) => ping::ping_gateway(&arguments),
+        Command::Ports(arguments) => held::ports(&arguments),
+        Command::Free(arguments) => giveback::free(&arguments),
+        Command::Bugreport(arguments) => bugreport::bugreport(&arguments),
+        // Who does not read on has seen enough.
+        Command::Completions { shell } => {
+            manual::completions(Cli::command(), shell).unwrap_or_default();
+            Ok(())
+        }
+        Command::Man { output } => manual::pages(&Cli::command(), &output)
+            .map(drop)
+            .with_context(|| format!("cannot write manual pages to {}", output.display())),
     }
 }
 

@@ -405,7 +405,7 @@ fn leases(leases: &[Lease]) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut lines = vec![head.map(ToOwned::to_owned)];
     lines.extend(rows);
     let mut widths = [0; N];

@@ -8,6 +8,7 @@
 //! | [`logging`] | log set-up |
 //! | [`exit`] | exit codes and the one line that says why |
 //! | [`bpf`] | which eBPF programs run for a cgroup, asked of the kernel |
+//! | [`manual`] | manual pages and shell completions |
 //! | [`caps`] | the capabilities that a daemon needs |
 //! | [`netns`] | which network namespace this is |
 //! | [`cgroup`] | the root of the cgroup v2 tree |
@@ -22,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod exit;
 pub mod logging;
+pub mod manual;
 pub mod netlink;
 pub mod netns;
 pub mod rundir;

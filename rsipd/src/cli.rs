@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use rsip_sys::manual::Shell;
+
 use crate::config::DEFAULT_PATH;
 
 const RSIPD_EXAMPLES: &str = "\
@@ -40,7 +42,7 @@ pub struct Rsipd {
 }
 
 /// What `rsipd` can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum RsipdCommand {
     /// Run in the foreground.
     Run,
@@ -48,6 +50,19 @@ pub enum RsipdCommand {
     Check,
     /// Print the configuration with all defaults filled in.
     ShowConfig,
+    /// Print the completions for a shell.
+    #[command(after_help = "Examples:\n  rsipd completions bash > /etc/bash_completion.d/rsipd")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    #[command(after_help = "Examples:\n  rsipd man --output /usr/local/share/man/man8")]
+    Man {
+        /// The folder; it is made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+    },
 }
 
 /// Options of `rsipd`.
@@ -100,6 +115,19 @@ pub enum RsipdctlCommand {
     },
     /// End the daemon, and wait until it is gone.
     Stop,
+    /// Print the completions for a shell.
+    #[command(after_help = "Examples:\n  rsipdctl completions bash > /etc/bash_completion.d/rsipdctl")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    #[command(after_help = "Examples:\n  rsipdctl man --output /usr/local/share/man/man8")]
+    Man {
+        /// The folder; it is made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+    },
 }
 
 /// Which client, by whatever name.

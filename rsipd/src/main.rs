@@ -3,8 +3,9 @@
 use std::process::ExitCode as ProcessExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use rsip_sys::exit::{self, ExitCode};
+use rsip_sys::manual;
 use rsipd::cli::{Rsipd, RsipdCommand};
 use rsipd::control::PROGRAM;
 use rsipd::start;
@@ -19,6 +20,15 @@ fn main() -> ProcessExitCode {
             Ok(if good { ExitCode::Ok } else { ExitCode::Config })
         }
         RsipdCommand::ShowConfig => start::show_config(&arguments.options).map(|()| ExitCode::Ok),
+        RsipdCommand::Completions { shell } => {
+            // Who does not read on has seen enough.
+            manual::completions(Rsipd::command(), shell).unwrap_or_default();
+            Ok(ExitCode::Ok)
+        }
+        RsipdCommand::Man { output } => {
+            let what = || format!("cannot write manual pages to {}", output.display());
+            manual::pages(&Rsipd::command(), &output).with_context(what).map(|_| ExitCode::Ok)
+        }
     });
     match result {
         Ok(code) => code.into(),

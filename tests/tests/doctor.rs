@@ -1,6 +1,6 @@
 //! `rsip-client doctor` on hosts with the troubles that people have had with RSIP since 2002, each of them provoked; and what
 //! `rsip-client up` says to the same trouble.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -299,7 +299,7 @@ fn unable_to_set_default_route() {
 
 #[test]
 fn mtu_problem() {
-    let mut system = System::up().unwrap();
+    let system = System::up().unwrap();
     // A switch that drops what is too big for it, and tells nobody.
     system.lab.lan.ip(&["link", "set", "dev", "gw", "mtu", "1400"]).unwrap();
     let finding = doctor(&system, &[]).is("MTU to the gateway", "fail", "MTU problem").clone();
@@ -361,7 +361,7 @@ fn a_gateway_is_found_by_slp() {
 
 #[test]
 fn conflict_with_local_ports() {
-    let mut system = System::up().unwrap();
+    let system = System::up().unwrap();
     let host = system.lab.host(Host::A).clone();
     let port = gateway::state(&system.lab).unwrap().block(Host::A)[7];
     let private = format!("{}:{port}", Host::A.address());

@@ -155,7 +155,12 @@ impl Stop {
                     tokio::time::sleep(FAREWELL).await;
                     return Ok(None);
                 }
-                Request::Status | Request::Listen(_) | Request::Unlisten(_) | Request::Rules(_) => {
+                Request::Status
+                | Request::Holders
+                | Request::Free { .. }
+                | Request::Listen(_)
+                | Request::Unlisten(_)
+                | Request::Rules(_) => {
                     reply.answer(Err("no gateway is found yet".to_owned()));
                 }
             }

@@ -24,6 +24,7 @@ mod complaints;
 pub mod effects;
 mod ephemeral;
 pub mod failure;
+mod holders;
 mod life;
 mod listeners;
 mod release;
@@ -51,6 +52,7 @@ use tokio::sync::mpsc;
 use self::complaints::Complaints;
 use self::effects::Effects;
 use self::ephemeral::Ephemeral;
+use self::holders::Holders;
 use self::listeners::Listeners;
 use self::trouble::Trouble;
 use self::wants::Wants;
@@ -152,6 +154,7 @@ pub struct Agent {
     ephemeral: Ephemeral,
     /// What a router says fits; not yet done.
     path_mtu: Option<u32>,
+    holders: Holders,
     done: bool,
 }
 
@@ -295,6 +298,7 @@ impl Agent {
         match event.kind {
             EVENT_WANT_PORT => {
                 tracing::info!(port, command = %command(event), pid = event.tgid, uid = event.uid, "wants");
+                self.holders.asked(port, event);
                 self.want(port, now);
             }
             EVENT_RELEASED => self.usage.released(port, now),
@@ -322,6 +326,7 @@ impl Agent {
         let (request, reply) = call.split();
         match (request, &mut self.stage) {
             (Request::Status, _) => reply.answer(Ok(Response::Status(Box::new(self.report(now))))),
+            (Request::Holders, _) => reply.answer(Ok(Response::Holders(self.holders()))),
             (Request::Down, Stage::Stopping { callers, .. }) => callers.push(reply),
             (Request::Down, _) => {
                 self.stop(now, None);
@@ -338,6 +343,9 @@ impl Agent {
                 for port in self.listeners.ask(ports, reply) {
                     self.host.listen(port, now);
                 }
+            }
+            (Request::Free { targets, force }, Stage::Running) => {
+                reply.answer(Ok(Response::Freed(self.free(targets, force, now))));
             }
             (Request::Unlisten(ports), Stage::Running) => reply.answer(Ok(self.unlisten(ports, now))),
         }

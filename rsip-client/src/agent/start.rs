@@ -25,6 +25,7 @@ use super::complaints::Complaints;
 use super::effects::{Effects, Parts};
 use super::ephemeral::Ephemeral;
 use super::failure::{self, EffectError};
+use super::holders::Holders;
 use super::listeners::Listeners;
 use super::report::transport_name;
 use super::trouble::Trouble;
@@ -196,6 +197,7 @@ pub(crate) async fn serve(
         complaints: Complaints::default(),
         ephemeral: Ephemeral::new(Planner::new(arguments.blocks(), arguments.linger)),
         path_mtu: None,
+        holders: Holders::default(),
         abandoned: false,
         done: false,
     };

@@ -8,7 +8,7 @@ use rsip_sys::exit::{ExitCode, Failure};
 use super::args::{Rules, Verb};
 use super::set::Change;
 use super::{Action, Rule, RuleError};
-use crate::calls::{PATIENCE, ask, say, unexpected};
+use crate::calls::{PATIENCE, ask_within, say, unexpected};
 use crate::control::{Request, Response};
 
 /// `rsip-client rules`.
@@ -18,7 +18,7 @@ use crate::control::{Request, Response};
 /// No agent runs here, or what is wrong with the rule.
 pub fn rules(arguments: &Rules) -> anyhow::Result<()> {
     let change = change(arguments.verb.as_ref().unwrap_or(&Verb::List))?;
-    match ask(&arguments.run_dir, &Request::Rules(change), PATIENCE)? {
+    match ask_within(&arguments.run_dir, &Request::Rules(change), PATIENCE)? {
         Response::Rules(rules) if arguments.json => say(&serde_json::to_string_pretty(&rules)?),
         Response::Rules(rules) => say(rules.numbered().trim_end()),
         other => return Err(unexpected(other)),

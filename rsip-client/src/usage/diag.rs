@@ -7,7 +7,9 @@ use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE, TCP_LISTEN};
+use netlink_packet_sock_diag::constants::{
+    AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT,
+};
 use netlink_packet_sock_diag::inet::nlas::Nla as InetNla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
@@ -36,6 +38,12 @@ pub struct Socket {
     pub v6_only: bool,
     /// It waits for peers: a listening TCP socket or an unconnected UDP socket.
     pub is_server: bool,
+    /// TCP has closed it, and remembers it for a while.
+    pub time_wait: bool,
+    /// Its number in `/proc/PID/fd`; 0: no program has it any more.
+    pub inode: u32,
+    /// Its owner's user ID.
+    pub uid: u32,
 }
 
 impl Socket {
@@ -182,6 +190,9 @@ fn read(response: &InetResponse, protocol: u8) -> Option<Socket> {
         cookie: u64::from_ne_bytes(id.cookie),
         v6_only,
         is_server: response.header.state == server_state,
+        time_wait: protocol == IPPROTO_TCP && response.header.state == TCP_TIME_WAIT,
+        inode: response.header.inode,
+        uid: response.header.uid,
     })
 }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::ExitCode as ProcessExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser as _;
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
 use rsip_sys::control::{CallError, call};
 use rsip_sys::exit::{self, ExitCode, Failure};
+use rsip_sys::manual;
 use rsip_sys::rundir;
 use rsipd::cli::{ClientName, Rsipdctl, RsipdctlCommand, Target};
 use rsipd::control::view::{Answer, Request, State};
@@ -34,6 +36,14 @@ fn run(arguments: &Rsipdctl) -> anyhow::Result<()> {
         RsipdctlCommand::Status => show(arguments, &dump(&socket)?, |state| state, table::status),
         RsipdctlCommand::Release { target } => release(&socket, *target),
         RsipdctlCommand::Stop => stop(&socket),
+        RsipdctlCommand::Completions { shell } => {
+            // Who does not read on has seen enough.
+            manual::completions(Rsipdctl::command(), *shell).unwrap_or_default();
+            Ok(())
+        }
+        RsipdctlCommand::Man { output } => manual::pages(&Rsipdctl::command(), output)
+            .map(drop)
+            .with_context(|| format!("cannot write manual pages to {}", output.display())),
     }
 }
 
