@@ -14,8 +14,8 @@ use aya_ebpf::{
 };
 use rsip_ebpf::port::{EACCES, EADDRINUSE, Verdict, verdict};
 use rsip_ebpf_common::host::{
-    Config, Counter, EVENT_WANT_PORT, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending, Port,
-    WAIT_POLL,
+    Config, Counter, EVENT_WANT_PORT, FLAG_ENABLED, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending,
+    Port, WAIT_POLL,
 };
 
 use crate::{
@@ -355,6 +355,9 @@ impl Look {
         let mut state = Poll { until, look: self, over: 0 };
         // SAFETY: the callback takes a `Poll` and does not keep it.
         unsafe { bpf_loop(POLL_TURNS, poll_turn as *mut c_void, (&raw mut state).cast(), 0) };
+        if !are_hooks_on() {
+            return Some(Answer::Pass);
+        }
         let found = answer(now_verdict(self.port));
         if found.is_none() && self.watch.is_over() {
             count(Counter::BindAbandoned);
@@ -362,6 +365,12 @@ impl Look {
         }
         found
     }
+}
+
+/// Whether the agent still wants to decide.
+#[inline(always)]
+fn are_hooks_on() -> bool {
+    maps::config().is_some_and(|config| config.flags & FLAG_ENABLED != 0)
 }
 
 unsafe extern "C" fn poll_turn(_turn: u32, state: *mut c_void) -> i64 {
@@ -376,7 +385,8 @@ unsafe extern "C" fn poll_round(_round: u32, state: *mut c_void) -> i64 {
     let state = unsafe { &mut *state.cast::<Poll>() };
     let over = now() >= state.until
         || now_verdict(state.look.port) != Verdict::Unknown
-        || state.look.watch.is_over();
+        || state.look.watch.is_over()
+        || !are_hooks_on();
     state.over = u32::from(over);
     i64::from(over)
 }

@@ -10,6 +10,7 @@
 //! waiter seccomp 80        a filter looks at every system call
 //! waiter vfork 80          a child that shares its parent's memory does the bind
 //! waiter both 80 81        two threads, a port each
+//! waiter many 1000 1100    as many processes as there are ports from the one to the other; the line counts each errno
 //! ```
 
 use std::fs;
@@ -17,7 +18,6 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -39,9 +39,6 @@ struct Cli {
     /// Handlers ask for system calls to be restarted.
     #[arg(long)]
     restart: bool,
-    /// Begin when this file is there.
-    #[arg(long)]
-    when: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -54,6 +51,7 @@ enum Situation {
     Seccomp,
     Vfork,
     Both,
+    Many,
 }
 
 static HANDLED: AtomicU64 = AtomicU64::new(0);
@@ -77,9 +75,6 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> io::Result<Value> {
-    while cli.when.as_ref().is_some_and(|path| !path.exists()) {
-        thread::sleep(Duration::from_millis(10));
-    }
     let port = cli.ports.first().copied().unwrap_or_default();
     match cli.situation {
         Situation::Sigcont => handling(Signal::SIGCONT, cli, port),
@@ -105,6 +100,7 @@ fn run(cli: &Cli) -> io::Result<Value> {
             Ok(json!({ "errno": bind(port)? }))
         }
         Situation::Vfork => vfork(port),
+        Situation::Many => many(port, cli.ports.get(1).copied().unwrap_or(port)),
         Situation::Both => {
             let threads: Vec<_> = cli
                 .ports
@@ -257,4 +253,31 @@ fn vfork(port: u16) -> io::Result<Value> {
     }
     mem::forget(socket);
     Ok(json!({ "errno": libc::WEXITSTATUS(status), "ended": libc::WIFEXITED(status) }))
+}
+
+fn many(first: u16, end: u16) -> io::Result<Value> {
+    // All of them begin when the pipe's other end is closed.
+    let (gate, open) = nix::unistd::pipe()?;
+    let mut children = Vec::new();
+    for port in first..end {
+        // SAFETY: this process has one thread.
+        match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Child => {
+                drop(open);
+                nix::unistd::read(&gate, &mut [0])?;
+                std::process::exit(bind(port).unwrap_or(255));
+            }
+            nix::unistd::ForkResult::Parent { child } => children.push(child),
+        }
+    }
+    drop(open);
+    let mut errnos = std::collections::BTreeMap::<String, u32>::new();
+    for child in children {
+        let said = match nix::sys::wait::waitpid(child, None)? {
+            nix::sys::wait::WaitStatus::Exited(_, errno) => errno.to_string(),
+            other => format!("{other:?}"),
+        };
+        *errnos.entry(said).or_default() += 1;
+    }
+    Ok(json!({ "errnos": errnos }))
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::host::{Host, parking_ways};
 use super::{BpfError, Result};
+use crate::lab::wait;
 
 /// Names one way of waiting for tests that go through all: "park-fexit", "park-tracepoint" or "poll", as `--wait` has it.
 /// Unset or "auto": all that this kernel has.
@@ -118,6 +119,7 @@ impl Program {
     }
 
     fn read(&mut self, limit: Duration, enough: impl Fn(&str) -> bool) -> Result<String> {
+        let limit = wait::limit(limit);
         let deadline = Instant::now() + limit;
         let mut said = Vec::new();
         let Some(output) = &mut self.0.stdout else { return Ok(String::new()) };
@@ -180,7 +182,7 @@ pub fn until_asked(host: &Host, port: u16) -> Result<()> {
 /// # Errors
 /// Where it is not so in ten seconds.
 pub fn until(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + wait::limit(Duration::from_secs(10));
     while !is_so() {
         if Instant::now() > deadline {
             return Err(cannot("wait", std::io::Error::other(format!("{what}: not in 10 s"))));
