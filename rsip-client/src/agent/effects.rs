@@ -349,7 +349,9 @@ impl Effects {
     ///
     /// The first of them.
     pub async fn undo(mut self, keep_registration: bool) -> Result<(), EffectError> {
-        let mut outcome: Result<(), EffectError> = Ok(());
+        // Who waits inside a hook that is taken off goes on at once, too.
+        self.active = false;
+        let mut outcome = self.write_config();
         self.hooks.detach();
         if let Some(original) = &self.state.sysctls {
             outcome = outcome.and(ports::restore(original).map_err(EffectError::from));
