@@ -7,7 +7,11 @@ mod machine;
 mod run;
 pub(crate) mod table;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -137,7 +141,23 @@ fn folder(workspace: &Workspace) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Removes what another xtask could not, as it was killed while it packed.
+fn forget_the_dead(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let owner = path.file_stem().and_then(|name| name.to_str()?.strip_prefix("start-"));
+        let Some(owner) = owner else { continue };
+        if Path::new("/proc").join(owner).exists() {
+            continue;
+        }
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
 fn boot(workspace: &Workspace, kernel: &kernels::Kernel) -> Result<Machine> {
+    forget_the_dead(&folder(workspace)?)?;
     // Of this process alone; qemu has read it when the machine takes commands.
     let file = folder(workspace)?.join(format!("start-{}.cpio", std::process::id()));
     let packed = initramfs::pack(kernel, MARK, &file);
@@ -184,4 +204,25 @@ fn by_hand(workspace: &Workspace, kernel: &Kernel, command: &[String]) -> Result
         bail!("on {} the command ended with exit code {code}", ready.release);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgets_what_belongs_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = format!("start-{}.cpio", std::process::id());
+        // No process has that number.
+        for name in [own.as_str(), "start-4194305.cpio", "6.1"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::create_dir_all(dir.path().join("start-4194305.folder/bin")).unwrap();
+        forget_the_dead(dir.path()).unwrap();
+        let left = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["6.1".to_owned(), own]);
+    }
 }
