@@ -161,7 +161,14 @@ fn boot(workspace: &Workspace, kernel: &kernels::Kernel) -> Result<Machine> {
     // Of this process alone; qemu has read it when the machine takes commands.
     let file = folder(workspace)?.join(format!("start-{}.cpio", std::process::id()));
     let packed = initramfs::pack(kernel, MARK, &file);
-    let machine = packed.and_then(|()| Machine::boot(kernel, &file, MARK));
+    let machine = packed.and_then(|()| {
+        Machine::boot(kernel, &file, MARK).or_else(|error| {
+            // What is emulated on a busy machine may fail at its start for that alone; a kernel that does not start
+            // fails again.
+            exec::say(&format!("once more: {error:#}"));
+            Machine::boot(kernel, &file, MARK)
+        })
+    });
     if let Err(error) = fs::remove_file(&file)
         && error.kind() != std::io::ErrorKind::NotFound
     {

@@ -144,13 +144,14 @@ impl Table {
         Self { ways: seen.ways, columns }
     }
 
-    /// What `seen` has otherwise. Columns that are not here are looked for in `required` by their kernel.
+    /// What `seen` has otherwise. A kernel without any column here is only mentioned, unless it is `required`.
     fn differences(&self, seen: &Self, required: &dyn Fn(&str) -> bool) -> Vec<String> {
         let mut differences = Vec::new();
         for (column, outcomes) in &seen.columns {
             let Some(known) = self.columns.get(column) else {
                 let kernel = column.name.split(' ').next().unwrap_or_default();
-                if required(kernel) {
+                let other_modes = self.columns.keys().any(|known| known.kernel == column.kernel);
+                if required(kernel) && !other_modes {
                     differences.push(format!("no column {}", column.name));
                 } else {
                     exec::say(&format!("{PAGE} says nothing of {}", column.name));
