@@ -6,6 +6,7 @@
 //! | [`config`] | what is wrong with a configuration file, and where |
 //! | [`control`] | control socket: one JSON line each way |
 //! | [`logging`] | log set-up |
+//! | [`service`] | what a service manager is told |
 //! | [`exit`] | exit codes and the one line that says why |
 //! | [`bpf`] | which eBPF programs run for a cgroup, asked of the kernel |
 //! | [`manual`] | manual pages and shell completions |
@@ -27,5 +28,6 @@ pub mod manual;
 pub mod netlink;
 pub mod netns;
 pub mod rundir;
+pub mod service;
 pub mod sysctl;
 pub mod tc;

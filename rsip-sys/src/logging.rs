@@ -1,4 +1,5 @@
-//! Log set-up: to standard error, for people at a terminal and for journald alike.
+//! Log set-up: to standard error for people; where standard error is the journal, to journald itself, which keeps every field of
+//! an event as one of its own (`CLIENT_ID=`, `PORT=`).
 //!
 //! The level comes from the configuration; the environment variable [`ENVIRONMENT`] wins over it and may name modules
 //! (`rsipd=debug,rsip_proto=trace`). [`LogHandle::set_level`] changes it while the program runs.
@@ -6,6 +7,7 @@
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -63,13 +65,29 @@ pub fn init(level: &str) -> Result<LogHandle, LogError> {
     let layer = fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     if stderr_is_journal() {
-        // journald stamps each line itself.
-        registry.with(layer.without_time()).try_init()
+        match tracing_journald::Layer::new() {
+            Ok(journal) => {
+                registry.with(journal.with_field_prefix(None).with_priority_mappings(priorities())).try_init()
+            }
+            // journald stamps each line itself.
+            Err(_) => registry.with(layer.without_time()).try_init(),
+        }
     } else {
         registry.with(layer).try_init()
     }
     .map_err(|_| LogError::Twice)?;
     Ok(LogHandle { filter: handle, fixed: environment.is_some() })
+}
+
+/// As syslog has them; the crate's own default calls a change of state a "notice".
+fn priorities() -> PriorityMappings {
+    PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    }
 }
 
 fn parse(given: &str) -> Result<EnvFilter, LogError> {

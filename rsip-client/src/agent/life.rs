@@ -8,6 +8,27 @@ use super::{Agent, Stage, failure, is_ephemeral};
 use crate::control::Response;
 
 impl Agent {
+    /// How it goes, and that the loop turns.
+    pub(super) fn tell_service_manager(&mut self) {
+        let now = Instant::now();
+        self.service.alive(now);
+        let gateway = self.settings.gateway;
+        let view = self.host.view(now);
+        let status = match (&self.stage, view.gateway) {
+            (Stage::Stopping { .. }, _) => format!("leaving {gateway}"),
+            (_, GatewayState::Registered) => match self.effects.book.public() {
+                Some(address) => {
+                    format!("registered at {gateway}, {} leases at {address}", view.bindings.len())
+                }
+                None => format!("registered at {gateway}, nothing leased"),
+            },
+            (_, GatewayState::Refused(error)) => format!("{gateway} refuses: {error}"),
+            (_, GatewayState::Unreachable) => format!("{gateway} is out of reach"),
+            (_, _) => format!("connecting to {gateway}"),
+        };
+        self.service.status(&status);
+    }
+
     /// Whether the start has succeeded, or failed.
     pub(super) fn check_start(&mut self) {
         let Stage::Starting { until } = self.stage else { return };
@@ -18,6 +39,7 @@ impl Agent {
         if registered && has_ephemeral && self.effects.is_active() {
             self.stage = Stage::Running;
             self.announce(&view);
+            self.service.ready();
             for port in self.listeners.begin(&self.settings.listen) {
                 self.host.listen(port, now);
             }
@@ -45,6 +67,7 @@ impl Agent {
             return;
         }
         tracing::info!("stopping");
+        self.service.stopping();
         let failed = failure.is_some();
         self.stage = Stage::Stopping { failure, callers: Vec::new() };
         self.effects.open_wide();

@@ -46,6 +46,7 @@ use rsip_proto::host::{BindingKind, Host, HostTransport, Method};
 use rsip_proto::lease::Remote;
 use rsip_sys::control::{Call, Reply};
 use rsip_sys::netlink::Watch;
+use rsip_sys::service::Service;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
@@ -155,6 +156,7 @@ pub struct Agent {
     /// What a router says fits; not yet done.
     path_mtu: Option<u32>,
     holders: Holders,
+    service: Service,
     done: bool,
 }
 
@@ -173,6 +175,7 @@ impl Agent {
             self.carry_out().await;
             self.check_start();
             self.carry_out().await;
+            self.tell_service_manager();
         }
         self.finish().await
     }
@@ -197,7 +200,13 @@ impl Agent {
             Stage::Starting { until } => until,
             Stage::Running | Stage::Stopping { .. } => None,
         };
-        let rest = [self.host.poll_timeout(), self.usage.poll_timeout(), self.network_changed, start];
+        let rest = [
+            self.host.poll_timeout(),
+            self.usage.poll_timeout(),
+            self.network_changed,
+            start,
+            self.service.poll_timeout(),
+        ];
         rest.into_iter().flatten().fold(self.tick, Instant::min)
     }
 

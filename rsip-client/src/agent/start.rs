@@ -16,6 +16,7 @@ use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::{Netlink, NetlinkError, Watch};
 use rsip_sys::netns::{self, NetNs, NetNsError};
 use rsip_sys::rundir::{self, RunDir, RunDirError};
+use rsip_sys::service::Service;
 use rsip_sys::tc::Method;
 use rsip_sys::{control, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -198,6 +199,7 @@ pub(crate) async fn serve(
         ephemeral: Ephemeral::new(Planner::new(arguments.blocks(), arguments.linger)),
         path_mtu: None,
         holders: Holders::default(),
+        service: Service::default(),
         abandoned: false,
         done: false,
     };

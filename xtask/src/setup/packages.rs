@@ -39,7 +39,7 @@ const fn server(
 }
 
 /// Everything that demo and tests start and that is not built here.
-const PACKAGES: [Package; 21] = [
+const PACKAGES: [Package; 22] = [
     server("apache2", "apache2ctl", "apache2", "the server that gets port 80, as Debian ships it"),
     tool("bpftool", "bpftool", "sees what is loaded and attached, before and after"),
     tool("busybox-static", "busybox", "the first program of a virtual machine"),
@@ -58,6 +58,7 @@ const PACKAGES: [Package; 21] = [
     tool("qemu-system-x86", "qemu-system-x86_64", "runs other kernels"),
     tool("socat", "socat", "a server on IPv4 alone"),
     tool("strace", "strace", "a tracer for programs that wait in bind()"),
+    tool("systemd", "systemd-analyze", "reads the units"),
     tool("tcpdump", "tcpdump", "records packets on the lab's wires"),
     tool("tshark", "tshark", "decodes them, RSIP among them"),
     tool("xz-utils", "xz", "unpacks kernel modules"),
