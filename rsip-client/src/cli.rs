@@ -20,7 +20,7 @@ use crate::giveback::Free;
 use crate::hooks::wait::Wish;
 use crate::ping::args::Ping;
 use crate::rules::args::{RuleOptions, Rules};
-use crate::tunnel::kind::TunnelKind;
+use crate::tunnel::kind::{DeviceKind, TunnelKind};
 
 /// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
 /// that only make sense on the local network. A second host must not lose its address or its ssh because a first one has the
@@ -209,6 +209,9 @@ pub struct Up {
     /// The tunnel's type [default: the gateway's favourite]
     #[arg(long, value_enum)]
     pub tunnel: Option<TunnelKind>,
+    /// What the tunnel is made of
+    #[arg(long, value_enum, default_value = "auto")]
+    pub tunnel_device: DeviceKind,
     /// Largest packet in the tunnel, as `1400`; never more than fits into the private network's [default: what fits]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
     pub mtu: Option<u16>,

@@ -11,6 +11,7 @@ use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::Netlink;
 use tokio::sync::mpsc;
 
+use crate::agent::effects::restore_arp;
 use crate::agent::failure::{EffectError, failure};
 use crate::ports;
 use crate::state::State;
@@ -49,6 +50,9 @@ pub fn load(directory: &Path, netns_cookie: u64) -> anyhow::Result<Option<State>
 pub async fn undo(state: &State, netlink: &Netlink, directory: &Path) -> anyhow::Result<()> {
     if let Some(original) = &state.sysctls {
         ports::restore(original).map_err(|error| failure(EffectError::Sysctl(error)))?;
+    }
+    if let Some(arp) = &state.arp {
+        restore_arp(arp).map_err(|error| failure(EffectError::Sysctl(error)))?;
     }
     tunnel::remove_leftovers(netlink, state.private_interface.as_deref())
         .await

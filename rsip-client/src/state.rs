@@ -42,6 +42,9 @@ pub struct State {
     pub registration: Registration,
     /// The sysctls as they were before us; absent: not changed.
     pub sysctls: Option<SavedSysctls>,
+    /// How the private interface answered ARP requests before us; absent: not changed.
+    #[serde(default)]
+    pub arp: Option<SavedArp>,
     /// The interface towards the gateway, when something was put on it.
     pub private_interface: Option<String>,
     /// Ports that were served already when the agent started the first time: never asked for on their behalf.
@@ -66,6 +69,16 @@ impl From<&RuleSet> for Rules {
         let rules = set.entries().iter().map(|entry| entry.rule.to_string()).collect();
         Self { policy: set.policy(), rules }
     }
+}
+
+/// `arp_ignore` of an interface, as it was before us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedArp {
+    /// Which interface.
+    pub interface: String,
+    /// What it said.
+    pub value: String,
 }
 
 /// What a registration's bindings were asked for; another one needs another registration.
@@ -182,6 +195,7 @@ impl State {
             terms: Terms::default(),
             registration: Registration::default(),
             sysctls: None,
+            arp: None,
             private_interface: None,
             served_before: Vec::new(),
             rules: None,

@@ -89,6 +89,8 @@ pub const FLAG_WHOLE: u32 = 16;
 
 /// [`Config::flags`]: a leased port may be bound without CAP_NET_BIND_SERVICE, whatever its number.
 pub const FLAG_PRIVILEGED: u32 = 32;
+/// [`Config::flags`]: the tunnel is a device of the kernel's own: the programs look at packets, and let it carry them.
+pub const FLAG_KERNEL_TUNNEL: u32 = 64;
 
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]

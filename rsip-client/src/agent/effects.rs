@@ -26,6 +26,7 @@ use rsip_sys::rundir::RunDirError;
 use self::narrow::Narrow;
 use self::rules::Written;
 use self::sync::Synced;
+pub use self::tunnel_kind::restore_arp;
 use super::failure::EffectError;
 use crate::book::Book;
 use crate::hooks::any::Hooks;
@@ -262,7 +263,7 @@ impl Effects {
         )
         .await?;
         self.tunnel = Some(tunnel);
-        Ok(())
+        self.silence_arp()
     }
 
     /// Tunnel and hooks, also while there is no binding.
@@ -320,6 +321,12 @@ impl Effects {
         self.state.private_interface = Some(new.interface.name.clone());
         self.store()?;
         if let Some(tunnel) = &mut self.tunnel {
+            if tunnel.is_kernels() {
+                if let Some(arp) = self.state.arp.take() {
+                    restore_arp(&arp)?;
+                }
+                return self.renew_tunnel().await;
+            }
             tunnel.move_to(&self.netlink, &mut self.hooks, &found).await?;
             self.narrow = None;
         }
@@ -356,11 +363,15 @@ impl Effects {
         if let Some(original) = &self.state.sysctls {
             outcome = outcome.and(ports::restore(original).map_err(EffectError::from));
         }
+        if let Some(arp) = &self.state.arp {
+            outcome = outcome.and(restore_arp(arp).map_err(EffectError::from));
+        }
         if let Some(tunnel) = self.tunnel.take() {
             outcome = outcome.and(tunnel.destroy(&self.netlink).await.map_err(EffectError::from));
         }
         if outcome.is_ok() {
             self.state.sysctls = None;
+            self.state.arp = None;
             self.state.private_interface = None;
             outcome = if keep_registration && self.state.registration.is_worth_keeping() {
                 self.store()

@@ -74,6 +74,7 @@ pub fn failure(error: EffectError) -> anyhow::Error {
             Failure::new(ExitCode::Failure, format!("unable to create tunnel: {line}"))
                 .hint("rename or remove it")
         }
+        EffectError::Tunnel(TunnelError::Device(DeviceError::Unsupported(kind))) => unsupported(kind, &line),
         EffectError::Tunnel(TunnelError::Device(DeviceError::Open(_) | DeviceError::Create(_))) => {
             Failure::new(ExitCode::Missing, format!("unable to create tunnel: {line}"))
                 .hint("the kernel needs CONFIG_TUN, and /dev/net/tun must exist (modprobe tun)")
@@ -91,6 +92,15 @@ pub fn failure(error: EffectError) -> anyhow::Error {
         EffectError::Path(error) => return path_failure(error),
     }
     .into()
+}
+
+/// The kernel has no devices of its own of this type.
+pub(super) fn unsupported(kind: TunnelType, line: &str) -> Failure {
+    let hint = match kind {
+        TunnelType::Gre => "load the module (modprobe ip_gre; CONFIG_NET_IPGRE), or use --tunnel-device ebpf",
+        _ => "load the module (modprobe ipip; CONFIG_NET_IPIP), or use --tunnel-device ebpf",
+    };
+    Failure::new(ExitCode::Missing, format!("unable to create tunnel: {line}")).hint(hint)
 }
 
 /// The same for the hooks.

@@ -39,6 +39,9 @@ use crate::hooks::any::Hooks;
 use crate::recovery;
 use crate::rules::set::RuleSet;
 use crate::state::{State, Terms};
+use crate::tunnel::device::DeviceError;
+use crate::tunnel::kernel;
+use crate::tunnel::kind::DeviceKind;
 use crate::tunnel::path::{self, Path, PathError};
 use crate::tunnel::{self, Options, TunnelError};
 use crate::usage::Usage;
@@ -46,6 +49,7 @@ use crate::usage::diag::Snapshot;
 
 /// What the agent must be allowed to do, with hooks and without.
 pub(crate) const NEEDS: [Need; 4] = [Need::NETWORK, Need::BPF, Need::TRACING, Need::SIGNALS];
+const NEEDS_WITHOUT_PROGRAMS: [Need; 1] = [Need::NETWORK];
 const NEEDS_WITHOUT_HOOKS: [Need; 3] = [Need::NETWORK, Need::BPF, Need::TRACING];
 /// What it takes to undo what a dead agent left.
 pub const NEEDS_TO_UNDO: [Need; 1] = [Need::NETWORK];
@@ -70,7 +74,19 @@ pub async fn up(arguments: Up) -> anyhow::Result<()> {
     if let Err(error) = logging::init(&arguments.log_level) {
         return Err(Failure::new(ExitCode::Usage, "--log-level").why(error.to_string()).into());
     }
-    require_capabilities(if arguments.no_hooks { &NEEDS_WITHOUT_HOOKS } else { &NEEDS })?;
+    let kernel = arguments.tunnel_device == DeviceKind::Kernel;
+    let needs: &[Need] = match (arguments.no_hooks, kernel) {
+        (false, _) => &NEEDS,
+        (true, false) => &NEEDS_WITHOUT_HOOKS,
+        (true, true) => &NEEDS_WITHOUT_PROGRAMS,
+    };
+    require_capabilities(needs)?;
+    if arguments.no_hooks && kernel && arguments.remote.is_some() {
+        return Err(Failure::new(ExitCode::Usage, "--remote")
+            .why("without any program nothing keeps this host's packets to one peer")
+            .hint("leave out --no-hooks, or use --tunnel-device ebpf")
+            .into());
+    }
     let directory = run_directory(arguments.run_dir.path.as_deref())?;
     let ground = Ground { run_dir: claim(&directory)?, netns_cookie: netns_cookie(arguments.no_hooks)? };
     match arguments.gateway {
@@ -107,7 +123,10 @@ pub(crate) async fn serve(
     let directory = ground.run_dir.path().to_owned();
     let netns_cookie = ground.netns_cookie;
     let cgroup = if arguments.no_hooks { None } else { Some(open_cgroup(arguments.cgroup.as_deref())?) };
-    check_tun()?;
+    let kernel = arguments.tunnel_device == DeviceKind::Kernel;
+    if !kernel {
+        check_tun()?;
+    }
     let served = Snapshot::take().map_err(|error| {
         missing(&error, "the kernel needs CONFIG_INET_DIAG and CONFIG_INET_UDP_DIAG")
             .context("cannot list sockets by sock_diag")
@@ -118,7 +137,8 @@ pub(crate) async fn serve(
         return Ok(());
     };
     let wait = (!arguments.no_hooks).then_some(arguments.wait);
-    let hooks = Hooks::load(wait, true).map_err(|error| failure::hooks_failure(&error))?;
+    let tunnels = usable_tunnels(&netlink, arguments).await?;
+    let hooks = Hooks::load(wait, !kernel).map_err(|error| failure::hooks_failure(&error))?;
     match hooks.waiting_way() {
         Some(waiting) => tracing::info!(way = %waiting.way, why = waiting.why, "binds wait"),
         None => tracing::info!("no hooks: binds and connects are not looked at"),
@@ -150,9 +170,9 @@ pub(crate) async fn serve(
     let now = Instant::now();
     let saved = SavedState::from(&state.registration);
     let host = if resumed {
-        Host::resume(host_config(arguments), saved, now)
+        Host::resume(host_config(arguments, tunnels), saved, now)
     } else {
-        Host::new(host_config(arguments), now)
+        Host::new(host_config(arguments, tunnels), now)
     };
     let (to_agent, from_transport) = mpsc::channel(QUEUE);
     let (call_sender, calls) = mpsc::channel(QUEUE);
@@ -174,7 +194,7 @@ pub(crate) async fn serve(
             private_nets: arguments.private_net.clone(),
             remote: settings.remote,
             directory,
-            options: Options { forced, mtu: arguments.mtu.map(u32::from) },
+            options: Options { forced, mtu: arguments.mtu.map(u32::from), kernel },
             bind_timeout: settings.bind_timeout,
             allow_on_timeout: settings.allow_on_timeout,
             privileges_are_leased: arguments.privileged_ports == PrivilegedPorts::Leased,
@@ -424,13 +444,36 @@ fn settings(arguments: &Up, gateway: SocketAddrV4, patience: Option<Duration>) -
     }
 }
 
-fn host_config(arguments: &Up) -> HostConfig {
+/// Tunnel types that this host can have: with one of the kernel's own devices, those that the kernel has.
+async fn usable_tunnels(netlink: &Netlink, arguments: &Up) -> anyhow::Result<Vec<TunnelType>> {
+    let mut wanted = arguments.tunnels();
+    if arguments.tunnel_device != DeviceKind::Kernel {
+        return Ok(wanted);
+    }
+    let mut lacking = None;
+    for kind in std::mem::take(&mut wanted) {
+        let has = kernel::has(netlink, kind).await;
+        if has.map_err(|error| failure::failure(EffectError::Tunnel(error.into())))? {
+            wanted.push(kind);
+        } else {
+            lacking.get_or_insert(kind);
+        }
+    }
+    match lacking {
+        Some(kind) if wanted.is_empty() => {
+            Err(failure::failure(EffectError::Tunnel(DeviceError::Unsupported(kind).into())))
+        }
+        _ => Ok(wanted),
+    }
+}
+
+fn host_config(arguments: &Up, tunnels: Vec<TunnelType>) -> HostConfig {
     let defaults = HostConfig::default();
     HostConfig {
         transport: arguments.transport.into(),
         method: arguments.method.into(),
         remote: arguments.remote.unwrap_or(Remote::Any),
-        tunnels: arguments.tunnels(),
+        tunnels,
         block_size: arguments.blocks().size,
         lease_wish: arguments.lease.map(|seconds| Duration::from_secs(seconds.into())),
         // The program must hear the reason, not the end of its patience.

@@ -6,15 +6,18 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
+use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::{Link, Netlink, NetlinkError};
 use rsip_sys::sysctl;
 use rtnetlink::LinkUnspec;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+
+use super::kernel;
 
 /// Its name.
 pub const NAME: &str = "rsip";
 /// Its alias, by which we know it for ours.
-const ALIAS: &str = "rsip-client tunnel";
+pub(super) const ALIAS: &str = "rsip-client tunnel";
 /// How long a predecessor that was just killed may take to vanish.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -30,20 +33,59 @@ pub enum DeviceError {
     /// The kernel does not make it.
     #[error("cannot make tun device {NAME}: {0}")]
     Create(io::Error),
+    /// The kernel has no devices of this type.
+    #[error("this kernel has no {0} devices")]
+    Unsupported(TunnelType),
     /// It cannot be set up.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// The device. Dropping it removes it.
+/// The device. Dropping it removes it, unless it is one of the kernel's own.
 #[derive(Debug)]
 pub struct Device {
-    _descriptor: File,
+    /// What keeps a tun device alive; `None`: one of the kernel's own.
+    descriptor: Option<File>,
     /// As it was made.
     pub link: Link,
 }
 
 impl Device {
+    /// Makes one of the kernel's own, and brings it up with this MTU.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or the kernel has none of this type.
+    pub async fn of_kernel(
+        netlink: &Netlink,
+        kind: TunnelType,
+        ends: kernel::Ends,
+        mtu: u32,
+    ) -> Result<Self, DeviceError> {
+        let link = kernel::create(netlink, kind, ends).await?;
+        without_ipv6();
+        netlink.set_up(link.index, Some(mtu)).await?;
+        Ok(Self { descriptor: None, link: netlink.link(NAME).await? })
+    }
+
+    /// Whether it is one of the kernel's own.
+    pub const fn is_kernels(&self) -> bool {
+        self.descriptor.is_none()
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub async fn remove(self, netlink: &Netlink) -> Result<(), DeviceError> {
+        if self.is_kernels() {
+            let outcome = netlink.delete_link(self.link.index).await;
+            return outcome.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error.into()) });
+        }
+        Ok(())
+    }
+
     /// Makes the device, and brings it up with this MTU.
     ///
     /// # Errors
@@ -64,17 +106,21 @@ impl Device {
             .execute()
             .await
             .map_err(|error| DeviceError::Create(io::Error::other(error)))?;
-        // IPv6 would say hello on it, to nobody. Not there at all is as good.
-        if let Err(error) = sysctl::write(&format!("net.ipv6.conf.{NAME}.disable_ipv6"), "1") {
-            tracing::debug!(%error, "IPv6 stays on the tunnel device");
-        }
+        without_ipv6();
         netlink.set_up(link.index, Some(mtu)).await?;
-        Ok(Self { _descriptor: descriptor, link: netlink.link(NAME).await? })
+        Ok(Self { descriptor: Some(descriptor), link: netlink.link(NAME).await? })
+    }
+}
+
+/// IPv6 would say hello on it, to nobody. Not there at all is as good.
+fn without_ipv6() {
+    if let Err(error) = sysctl::write(&format!("net.ipv6.conf.{NAME}.disable_ipv6"), "1") {
+        tracing::debug!(%error, "IPv6 stays on the tunnel device");
     }
 }
 
 /// The descriptors of a killed process close one by one: its lock may be free a moment before its device is gone.
-async fn wait_for_predecessor(netlink: &Netlink) -> Result<(), DeviceError> {
+pub(super) async fn wait_for_predecessor(netlink: &Netlink) -> Result<(), DeviceError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match netlink.link(NAME).await {
@@ -100,16 +146,19 @@ pub async fn owner(netlink: &Netlink) -> Result<Option<bool>, DeviceError> {
     }
 }
 
-async fn is_ours(netlink: &Netlink, link: &Link) -> Result<bool, DeviceError> {
+pub(super) async fn is_ours(netlink: &Netlink, link: &Link) -> Result<bool, DeviceError> {
+    let ours = |a: &LinkAttribute| matches!(a, LinkAttribute::IfAlias(alias) if alias == ALIAS);
+    // It vanished in between: then it was going, and the next look tells.
+    Ok(message(netlink, link).await?.is_none_or(|message| message.attributes.iter().any(ours)))
+}
+
+/// All that the kernel says about a device; `None`: it is gone.
+pub(super) async fn message(netlink: &Netlink, link: &Link) -> Result<Option<LinkMessage>, DeviceError> {
     use futures_util::StreamExt as _;
     let mut links = Box::pin(netlink.handle().link().get().match_index(link.index).execute());
     match links.next().await {
-        Some(Ok(message)) => {
-            let ours = |a: &LinkAttribute| matches!(a, LinkAttribute::IfAlias(alias) if alias == ALIAS);
-            Ok(message.attributes.iter().any(ours))
-        }
-        // It vanished in between: then it was going, and the next look tells.
-        Some(Err(_)) | None => Ok(true),
+        Some(Ok(message)) => Ok(Some(message)),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `--tunnel`: which type of tunnel is asked for.
+//! `--tunnel` and `--tunnel-device`: which type of tunnel is asked for, and what it is made of.
 
 use clap::ValueEnum;
 use rsip_proto::wire::TunnelType;
@@ -19,4 +19,15 @@ impl From<TunnelKind> for TunnelType {
             TunnelKind::Gre => Self::Gre,
         }
     }
+}
+
+/// `--tunnel-device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceKind {
+    /// As `ebpf`.
+    Auto,
+    /// A tun device, and programs that carry the packets.
+    Ebpf,
+    /// A device of the kernel's own, ipip or gre, where it has them. With --no-hooks no eBPF is used at all.
+    Kernel,
 }

@@ -11,6 +11,7 @@
 
 pub mod device;
 pub mod direct;
+pub mod kernel;
 pub mod kind;
 pub mod local;
 pub mod path;
@@ -64,6 +65,8 @@ pub struct Options {
     pub forced: Option<Method>,
     /// Largest packet in the tunnel (`--mtu`), where less fits or less is wanted than the private interface takes.
     pub mtu: Option<u32>,
+    /// One of the kernel's own devices, and not a tun device with programs.
+    pub kernel: bool,
 }
 
 /// The tunnel.
@@ -97,7 +100,12 @@ impl Tunnel {
         options: Options,
     ) -> Result<Self, TunnelError> {
         let mtu = inner_mtu(kind, path.interface.mtu, options.mtu);
-        let device = Device::create(netlink, mtu).await?;
+        let device = if options.kernel {
+            let ends = kernel::Ends { local: path.source, remote: endpoint };
+            Device::of_kernel(netlink, kind, ends, mtu).await?
+        } else {
+            Device::create(netlink, mtu).await?
+        };
         let outward = hooks.attach_outward(netlink, &device.link, options.forced).await?;
         let inward = match hooks.attach_inward(netlink, &path.interface, options.forced).await {
             Ok(inward) => inward,
@@ -199,6 +207,11 @@ impl Tunnel {
         self.set_mtu(netlink, interface_mtu).await
     }
 
+    /// Whether its device is one of the kernel's own: that one's ends and type are what they were when it was made.
+    pub const fn is_kernels(&self) -> bool {
+        self.device.is_kernels()
+    }
+
     /// Its type.
     pub const fn kind(&self) -> TunnelType {
         self.kind
@@ -268,8 +281,8 @@ impl Tunnel {
         for program in [self.inward, self.outward].into_iter().flatten() {
             outcome = outcome.and(program.detach(netlink).await.map_err(TunnelError::from));
         }
-        drop(self.device);
-        outcome
+        let removed = self.device.remove(netlink).await;
+        outcome.and(removed.map_err(TunnelError::from))
     }
 
     const fn address(&self, public: Ipv4Addr) -> InterfaceAddress {
@@ -295,6 +308,7 @@ fn inner_mtu(kind: TunnelType, outer: u32, wanted: Option<u32>) -> u32 {
 /// The kernel refuses.
 pub async fn remove_leftovers(netlink: &Netlink, private: Option<&str>) -> Result<(), TunnelError> {
     routing::remove(netlink).await?;
+    kernel::remove_leftover(netlink).await?;
     let Some(name) = private else { return Ok(()) };
     match netlink.link(name).await {
         Ok(link) => {

@@ -276,7 +276,7 @@ async fn tunnel(netlink: &Netlink, method: Method) -> Tunnel {
         &path,
         GATEWAY,
         TunnelType::IpIp,
-        Options { forced: Some(method), mtu: None },
+        Options { forced: Some(method), mtu: None, kernel: false },
     )
     .await
     .expect("allowed");

@@ -12,7 +12,7 @@ use rsip_ebpf::{
     ipv4::{self, Tunnel},
 };
 use rsip_ebpf_common::host::{
-    Config, Counter, EVENT_PATH_MTU, FLAG_PRIVATE_L3, LEAST_PATH_MTU, UNSAID_PATH_MTU,
+    Config, Counter, EVENT_PATH_MTU, FLAG_KERNEL_TUNNEL, FLAG_PRIVATE_L3, LEAST_PATH_MTU, UNSAID_PATH_MTU,
 };
 
 use crate::{
@@ -82,6 +82,10 @@ fn outward(ctx: &TcContext) -> Result<i32, Counter> {
     if !peer::admits(ctx, config, &inner, 0, Direction::Out) {
         return Err(Counter::TunnelBadRemote);
     }
+    if config.flags & FLAG_KERNEL_TUNNEL != 0 {
+        count(Counter::TunnelOut);
+        return Ok(tc::PASS);
+    }
     let tunnel = tunnel(config);
     let (local, remote) = (config.tunnel_local, config.tunnel_remote);
     let outer = ipv4::Header::around(tunnel, &inner, ctx.len(), local, remote);
@@ -99,8 +103,11 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     let Some(outer) = tc::load::<ipv4::Header>(ctx, link) else {
         return Ok(tc::PASS);
     };
+    let kernels = config.flags & FLAG_KERNEL_TUNNEL != 0;
     if outer.protocol() == ipv4::PROTOCOL_ICMP {
-        hear(ctx, config, &outer, link);
+        if !kernels {
+            hear(ctx, config, &outer, link);
+        }
         return Ok(tc::PASS);
     }
     let tunnel = tunnel(config);
@@ -108,6 +115,10 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
         || outer.source() != config.tunnel_remote
         || outer.destination() != config.tunnel_local
     {
+        return Ok(tc::PASS);
+    }
+    if kernels && outer.is_fragment() {
+        // The kernel puts it together.
         return Ok(tc::PASS);
     }
     if !outer.is_plain() || outer.is_fragment() {
@@ -133,6 +144,10 @@ fn inward(ctx: &TcContext, config: &Config, link: u32) -> Result<i32, Counter> {
     }
     if !peer::admits(ctx, config, &inner, at, Direction::In) {
         return Err(Counter::TunnelBadRemote);
+    }
+    if kernels {
+        count(Counter::TunnelIn);
+        return Ok(tc::PASS);
     }
     inner.merge_ecn(&outer).map_err(|ipv4::Congested| Counter::TunnelDropped)?;
     tc::store(ctx, at, &inner)?;

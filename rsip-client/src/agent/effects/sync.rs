@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use rsip_ebpf_common::host::{FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_PRIVATE_L3, FLAG_WHOLE};
+use rsip_ebpf_common::host::{FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_KERNEL_TUNNEL, FLAG_PRIVATE_L3, FLAG_WHOLE};
 use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::Prefix;
 
@@ -145,6 +145,9 @@ impl Effects {
         }
         if self.choosing {
             config.flags |= FLAG_EPHEMERAL;
+        }
+        if self.options.kernel {
+            config.flags |= FLAG_KERNEL_TUNNEL;
         }
         if self.book.is_whole() {
             config.flags |= FLAG_WHOLE;
