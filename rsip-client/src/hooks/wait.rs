@@ -104,15 +104,15 @@ pub(crate) const HELPER: &str = "bpf_set_retval";
 /// The wish cannot be met.
 pub fn choose(ebpf: &mut Ebpf, wish: Wish) -> Result<Chosen, HooksError> {
     let mut why = Vec::new();
-    let ways: [(Way, fn(&mut Ebpf) -> Result<SenderLink, String>); 2] = [
-        (Way::ParkFexit, |ebpf| fexit(ebpf).map(SenderLink::Fexit)),
-        (Way::ParkTracepoint, |ebpf| tracepoint(ebpf).map(SenderLink::Tracepoint)),
-    ];
-    for (way, attach) in ways {
+    for way in [Way::ParkFexit, Way::ParkTracepoint] {
         if !wish.allows(way) {
             continue;
         }
-        match attach(ebpf) {
+        let link = match way {
+            Way::ParkFexit => fexit(ebpf).map(SenderLink::Fexit),
+            _ => tracepoint(ebpf).map(SenderLink::Tracepoint),
+        };
+        match link {
             Ok(link) => return Ok(Chosen { way, why: reason(wish, &why), link: Some(link) }),
             Err(reason) => why.push(reason),
         }

@@ -36,6 +36,8 @@ use crate::{
 pub(crate) const ERESTARTNOINTR: i32 = 513;
 
 const EBUSY: i64 = 16;
+/// [`ARM`]: beside SIGCONT: to be sent even if somebody else stops or traces the program.
+const WHATEVER: u32 = 1 << 8;
 /// [`ARM`]: nothing left to send.
 const SENT: u32 = 0;
 /// The previous signal is still on its way from an interrupt: that takes well below a microsecond, each try some tens of
@@ -55,7 +57,7 @@ const SOCKETCALL_BIND: u32 = 2;
 const INIT: u64 = 1;
 
 /// Longest time for which a waiting program holds its CPU before it lets others run.
-const TURN_MAX_NS: u64 = 1_000_000;
+const TURN_MAX_NS: u64 = 4_000_000;
 /// The same for programs that notice each restart: they handle SIGCONT, or are traced.
 const RARE_TURN_NS: u64 = 10_000_000;
 const RARE_TURN_MAX_NS: u64 = 100_000_000;
@@ -114,7 +116,7 @@ impl Sender {
     #[inline(always)]
     fn restart(self, task: Option<Task>) -> bool {
         let Some(task) = task else {
-            return self.send_surely(SIGSTOP) && self.go_on();
+            return self.send_surely(SIGSTOP) && self.go_on(SIGCONT);
         };
         let traced = task.is_traced();
         let stops = task.stops(0);
@@ -129,8 +131,7 @@ impl Sender {
             if !task.has(SIGSTOP) {
                 return false;
             }
-            // If somebody else stops the program, or a tracer begins with it, ours is his.
-            return task.will_stop(task.stops(bit(SIGSTOP))) || (!traced && task.is_traced()) || self.go_on();
+            return self.go_on(if traced { SIGCONT | WHATEVER } else { SIGCONT });
         }
         // Every signal for a traced thread becomes pending and is shown to the tracer: one without effect will do. And what was
         // pending before a signal of ours was sent is pending for good: signals are sent under a lock.
@@ -143,8 +144,8 @@ impl Sender {
 
     /// Cancel the stop.
     #[inline(always)]
-    fn go_on(self) -> bool {
-        if !self.send(SIGCONT, 1) {
+    fn go_on(self, signal: u32) -> bool {
+        if !self.send(signal, 1) {
             count(Counter::ParkFailed);
             ask_to_continue();
         }
@@ -252,7 +253,16 @@ fn send_armed() -> i32 {
     if signal == SENT {
         return 0;
     }
-    let mut state = Try { signal, answer: -EBUSY };
+    // If somebody else stops the program, or a tracer begins with it, our stop is his. Looked at as late as can be.
+    if signal == SIGCONT
+        && let Some(task) = Task::current()
+        && (task.will_stop(task.stops(bit(SIGSTOP))) || task.is_traced())
+    {
+        // SAFETY: as above.
+        unsafe { *armed = SENT };
+        return 0;
+    }
+    let mut state = Try { signal: signal & !WHATEVER, answer: -EBUSY };
     // SAFETY: the callback takes a `Try` and does not keep it.
     unsafe { bpf_loop(TRIES_IN_TRACEPOINT, try_signal as *mut c_void, (&raw mut state).cast(), 0) };
     if state.answer == 0 {
