@@ -6,6 +6,9 @@ use rsip_client::cli::{Cli, Command, Up};
 use rsip_client::{agent, bugreport, calls, config, discovery, doctor, giveback, held, ping, rules, watch};
 use rsip_sys::manual;
 
+/// The sample of the configuration file.
+const SAMPLE: &str = include_str!("../rsip-client.conf");
+
 fn main() -> std::process::ExitCode {
     let outcome = match config::command_line(std::env::args_os()) {
         Ok(cli) => run(cli.command),
@@ -36,6 +39,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Man { output } => manual::pages(&Cli::command(), &output)
+            .and_then(|_| {
+                manual::file_page("rsip-client.conf", "settings of the RSIP host agent", SAMPLE, &output)
+            })
             .map(drop)
             .with_context(|| format!("cannot write manual pages to {}", output.display())),
     }

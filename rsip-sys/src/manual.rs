@@ -44,6 +44,30 @@ fn page(command: clap::Command, name: &str, version: &str, folder: &Path) -> io:
     Ok(path)
 }
 
+/// Writes the page of a configuration file (`NAME.5`) from its sample, which explains every key.
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn file_page(name: &str, about: &str, sample: &str, folder: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let path = folder.join(format!("{name}.5"));
+    let lines: Vec<String> = sample
+        .lines()
+        .map(|line| line.replace('\\', "\\e").replace('-', "\\-"))
+        // A line that begins so would be a request to the formatter.
+        .map(|line| if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line })
+        .collect();
+    let text = format!(
+        ".TH {} 5 \"\" \"RSIP\" \"File Formats\"\n.SH NAME\n{name} \\- {about}\n.SH FILES\n/etc/rsip/{name}\n\
+         .SH DESCRIPTION\nThis is the sample, with every key that there is:\n.PP\n.nf\n{}\n.fi\n",
+        name.to_uppercase(),
+        lines.join("\n")
+    );
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
 /// Writes the completions for a shell to standard output.
 ///
 /// # Errors
@@ -59,6 +83,18 @@ pub fn completions(mut command: clap::Command, shell: Shell) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_a_page_with_its_sample() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let page =
+            file_page("a.conf", "settings", "# x\n.y = 1\nz = \"\\\\\"\n", folder.path()).expect("writable");
+        let text = fs::read_to_string(page).expect("written");
+        assert!(
+            text.contains("a.conf \\- settings") && text.contains("\n\\&.y = 1\nz = \"\\e\\e\"\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn every_command_that_people_see_has_a_page() {

@@ -10,6 +10,9 @@ use rsipd::cli::{Rsipd, RsipdCommand};
 use rsipd::control::PROGRAM;
 use rsipd::start;
 
+/// The sample of the configuration file.
+const SAMPLE: &str = include_str!("../rsipd.conf");
+
 fn main() -> ProcessExitCode {
     let arguments = Rsipd::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start");
@@ -27,7 +30,12 @@ fn main() -> ProcessExitCode {
         }
         RsipdCommand::Man { output } => {
             let what = || format!("cannot write manual pages to {}", output.display());
-            manual::pages(&Rsipd::command(), &output).with_context(what).map(|_| ExitCode::Ok)
+            manual::pages(&Rsipd::command(), &output)
+                .and_then(|_| {
+                    manual::file_page("rsipd.conf", "settings of the RSIP gateway", SAMPLE, &output)
+                })
+                .with_context(what)
+                .map(|_| ExitCode::Ok)
         }
     });
     match result {

@@ -223,6 +223,10 @@ fn manual_pages_and_completions() {
         let file = folder.path().join("completion");
         fs::write(&file, script).unwrap();
         exec::tool("bash", &["-n", &file.display().to_string()]).unwrap();
+        if program != "rsipdctl" {
+            let page = fs::read_to_string(folder.path().join(format!("{program}.conf.5"))).unwrap();
+            assert!(page.contains("/etc/rsip/") && page.lines().count() > 30, "{page}");
+        }
         assert!(run(&["completions", "zsh"]).contains("#compdef"));
         let help = run(&["--help"]);
         let commands =
