@@ -213,7 +213,7 @@ const fn plain(state: u32) -> Port {
 }
 
 /// The clock of `bpf_ktime_get_ns`.
-fn monotonic_now() -> Duration {
+pub(crate) fn monotonic_now() -> Duration {
     // CLOCK_MONOTONIC is always there; a clock that cannot be read makes refusals end at once.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }

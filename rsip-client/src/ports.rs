@@ -155,20 +155,36 @@ pub(crate) fn admitted(sysctls: &SavedSysctls) -> BTreeSet<u16> {
 
 /// Confines the kernel's choice to `leased`; `original` is what was there before us. No ports: back to the original.
 ///
-/// At no moment in between may a port be chosen that is not in `leased`: first everything else is reserved, as an addition
+/// Says how many ports are left to the kernel, 0 where it is not confined. At no moment in between may a port be chosen that is not in `leased`: first everything else is reserved, as an addition
 /// to what is reserved already, then the range is set, and only then what is newly leased is let go.
 ///
 /// # Errors
 ///
 /// The kernel does not take the values (a range that begins below `ip_unprivileged_port_start`, for one).
-pub fn apply(leased: &BTreeSet<u16>, original: &SavedSysctls) -> Result<(), SysctlError> {
+pub fn apply(leased: &BTreeSet<u16>, original: &SavedSysctls) -> Result<u32, SysctlError> {
     let administrators = parse_list(&original.reserved);
-    let Some(confinement) = confine(leased, &administrators) else { return restore(original) };
+    let Some(confinement) = confine(leased, &administrators) else {
+        restore(original)?;
+        return Ok(0);
+    };
+    let room = confinement.room();
     let reserved = format_list(&confinement.reserved);
     sysctl::add(RESERVED, &reserved)?;
     let (first, last) = confinement.range.into_inner();
     sysctl::write(RANGE, &format!("{first} {last}"))?;
-    sysctl::write(RESERVED, &reserved)
+    sysctl::write(RESERVED, &reserved)?;
+    Ok(room)
+}
+
+impl Confinement {
+    /// So many ports are left.
+    pub fn room(&self) -> u32 {
+        let length = |first: u16, last: u16| u32::from(last).saturating_sub(u32::from(first)) + 1;
+        let (first, last) = (*self.range.start(), *self.range.end());
+        let within = self.reserved.iter().filter(|gap| *gap.start() <= last && *gap.end() >= first);
+        let reserved: u32 = within.map(|gap| length(*gap.start().max(&first), *gap.end().min(&last))).sum();
+        length(first, last).saturating_sub(reserved)
+    }
 }
 
 /// What the two sysctls leave to the kernel's choice.
@@ -255,6 +271,7 @@ mod tests {
             for port in leased.iter().copied().chain([asked]) {
                 prop_assert_eq!(admits(&confinement, port), leased.contains(&port));
             }
+            prop_assert_eq!(usize::try_from(confinement.room()).expect("small"), leased.len());
             let length = u32::from(confinement.range.end() - confinement.range.start()) + 1;
             prop_assert!(length == 1 || length % 2 == 0, "{:?}", confinement.range);
             let apart = confinement.reserved.windows(2).all(|pair| match pair {

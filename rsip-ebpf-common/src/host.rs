@@ -30,6 +30,12 @@ pub mod maps {
     pub const HOLDERS: &str = "HOLDERS";
     /// `Array<u64>`, one entry: when the last [`super::EVENT_WANT_BLOCK`] was sent. The programs' own.
     pub const LAST_WANT: &str = "LAST_WANT";
+    /// `Array<Room>`, [`super::ROOM_SLOTS`] entries: ports taken without a number. The programs' own.
+    pub const ROOM: &str = "ROOM";
+    /// `Array<RoomBase>`, as many entries: what of that is over. Written by user space only.
+    pub const ROOM_BASE: &str = "ROOM_BASE";
+    /// `Array<u64 socket cookie>`, 65,536 entries: the unconnected socket that sent from a port last. The programs' own.
+    pub const LAST_USER: &str = "LAST_USER";
     /// `RingBuf` of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<u64>`, indexed by [`super::Counter`].
@@ -92,6 +98,9 @@ pub const FLAG_PRIVILEGED: u32 = 32;
 /// [`Config::flags`]: the tunnel is a device of the kernel's own: the programs look at packets, and let it carry them.
 pub const FLAG_KERNEL_TUNNEL: u32 = 64;
 
+/// [`Config::flags`]: the gateway gives no more ephemeral ports.
+pub const FLAG_EXHAUSTED: u32 = 128;
+
 /// What the programs need to know. One entry, index 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +149,49 @@ pub struct Config {
     pub path_mtu: u32,
     /// IP protocol number of the tunnel: 47 is GRE, anything else IP-in-IP.
     pub tunnel_protocol: u32,
+    /// So many ports are leased for the kernel's own choice, which is confined to them; 0: it is not confined.
+    pub room: u32,
+    /// Number of the connect system call.
+    pub connect_nr: u32,
+    /// Number of the sendto system call.
+    pub sendto_nr: u32,
+    /// Number of the sendmsg system call.
+    pub sendmsg_nr: u32,
+}
+
+/// Counters of [`Room`] for connections, by a hash of their destination; a power of two.
+pub const ROOM_DESTINATIONS: u32 = 65_536;
+/// Index into [`maps::ROOM`]: TCP sockets that are bound to port 0.
+pub const ROOM_TCP: u32 = 65_536;
+/// Index into [`maps::ROOM`]: UDP sockets.
+pub const ROOM_UDP: u32 = 65_537;
+/// Entries of [`maps::ROOM`].
+pub const ROOM_SLOTS: u32 = 65_538;
+
+/// Sockets that took a port without naming one, of one kind or to destinations of one hash.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// When the agent was told last.
+    pub asked_ns: u64,
+    /// When somebody began to wait; 0: nobody does.
+    pub since_ns: u64,
+    /// So many took a port, ever; wraps.
+    pub begun: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// What is known of the sockets in a [`Room`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomBase {
+    /// When the kernel's list was looked at.
+    pub tallied_ns: u64,
+    /// So many of [`Room::begun`] do not take a port any more.
+    pub over: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// How much of `struct sock` the programs can look at.
@@ -189,6 +241,10 @@ pub const EVENT_CONTINUE: u32 = 4;
 /// [`Event::kind`]: a router between host and gateway says that a packet of the tunnel did not fit: [`Event::port`] is what
 /// fits, outer header included. Told as long as it is less than [`Config::path_mtu`].
 pub const EVENT_PATH_MTU: u32 = 5;
+/// [`Event::kind`]: three quarters of the leased ephemeral ports seem to be taken, or all of them. [`Event::slot`] says for
+/// whom; of a connection, [`Event::cookie`] and [`Event::cgroup_id`] are the destination's address (IPv6, or IPv4 in its mapped
+/// form, as in memory), and [`Event::port`] its port.
+pub const EVENT_WANT_ROOM: u32 = 6;
 /// No path that a router tells of is smaller (Linux's `net.ipv4.route.min_pmtu`): who would make it smaller wants to do harm.
 pub const LEAST_PATH_MTU: u32 = 552;
 /// What a router that does not say what fits is taken to mean (RFC 1191, section 5).
@@ -216,8 +272,8 @@ pub struct Event {
     pub tid: u32,
     /// Real user ID.
     pub uid: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Index into [`maps::ROOM`]; 0 where there is none.
+    pub slot: u32,
     /// Command name, NUL-padded.
     pub command: [u8; 16],
 }
@@ -260,16 +316,22 @@ pub enum Counter {
     BindAbandoned = 15,
     /// A caller that cannot be restarted waited inside the hook.
     Held = 16,
+    /// connect() or bind() to port 0 refused: every leased port is taken, and the gateway gives no more.
+    RoomRefused = 17,
+    /// connect(), bind() to port 0 or a first send had to wait for a free port.
+    RoomAwaited = 18,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 17;
+pub const COUNTERS: u32 = 19;
 
-const _: () = assert!(size_of::<Config>() == 96);
+const _: () = assert!(size_of::<Config>() == 112);
 const _: () = assert!(size_of::<Port>() == 16);
 const _: () = assert!(size_of::<Pending>() == 16);
 const _: () = assert!(size_of::<Event>() == 64);
-const _: () = assert!(Counter::Held as u32 + 1 == COUNTERS);
+const _: () = assert!(size_of::<Room>() == 24);
+const _: () = assert!(size_of::<RoomBase>() == 16);
+const _: () = assert!(Counter::RoomAwaited as u32 + 1 == COUNTERS);
 
 #[cfg(feature = "user")]
 mod user {
@@ -281,4 +343,8 @@ mod user {
     unsafe impl aya::Pod for super::Pending {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Room {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::RoomBase {}
 }

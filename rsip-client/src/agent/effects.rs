@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rsip_ebpf_common::host::{self, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW};
-use rsip_proto::host::{HostBinding, SavedState};
+use rsip_proto::host::{BindingKind, HostBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Remote;
 use rsip_sys::cgroup::Cgroup;
@@ -65,6 +65,10 @@ pub struct Effects {
     active: bool,
     /// Programs may take ephemeral ports.
     choosing: bool,
+    /// So many ports are the kernel's to choose from; 0: its choice is not confined.
+    room: u32,
+    /// The gateway gives no more ports.
+    exhausted: bool,
     /// `--private-net`.
     private_nets: BTreeSet<Prefix>,
     remote: Remote,
@@ -152,6 +156,8 @@ impl Effects {
             options: parts.options,
             active: false,
             choosing: false,
+            room: 0,
+            exhausted: false,
             private_nets: parts.private_nets.into_iter().collect(),
             remote: parts.remote,
             answer: Vec::new(),
@@ -194,6 +200,7 @@ impl Effects {
         self.check(&binding).await?;
         let key = (binding.client_id, binding.bind_id);
         let ports: Vec<u16> = binding.leased.iter().collect();
+        self.exhausted &= binding.kind != BindingKind::Block;
         self.book.add(binding);
         match self.put_into_use(&ports).await {
             Ok(()) => Ok(()),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rsip_ebpf_common::host::Counter;
 use rsip_proto::host::{BindingKind, HostView};
 
+use super::room::Rooms;
 use super::{Agent, Stage, describe};
 use crate::ephemeral::planner::{Block, Look, Planner, Step};
 use crate::ephemeral::tally::{Need, Tally};
@@ -15,6 +16,8 @@ use crate::{ports, status};
 
 /// While nothing leaves through the tunnel, hardly any port comes into use: a look every so often is enough.
 const CALM: Duration = Duration::from_secs(5);
+/// So many ports are looked at one by one whenever somebody waits.
+const FEW: usize = 1024;
 /// Looking takes at most one part in so many of the agent's time.
 const SHARE: u32 = 20;
 
@@ -26,13 +29,28 @@ pub(super) struct Ephemeral {
     last: Option<(Instant, Duration, u64)>,
     /// What was seen.
     pub(super) need: Need,
+    /// Ports that connections cannot share, as seen then.
+    bound: BTreeSet<u16>,
+    pub(super) rooms: Rooms,
     /// The log tells once that the gateway gives no more.
     refused_told: bool,
 }
 
 impl Ephemeral {
     pub(super) fn new(planner: Planner) -> Self {
-        Self { planner, last: None, need: Need::default(), refused_told: false }
+        Self {
+            planner,
+            last: None,
+            need: Need::default(),
+            bound: BTreeSet::new(),
+            rooms: Rooms::default(),
+            refused_told: false,
+        }
+    }
+
+    /// The gateway refused more ports, and has not given any since.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.refused_told
     }
 
     /// Whether to look now; `sent`: packets that have left through the tunnel so far.
@@ -59,6 +77,11 @@ impl Agent {
         let look = self.look(&tally, now);
         let steps = self.ephemeral.planner.look(now, &look);
         self.carry_out_steps(steps, &look, now).await;
+        if !Planner::is_scarce(self.effects.choice().len(), look.need)
+            && let Err(error) = self.effects.set_exhausted(false)
+        {
+            tracing::error!(error = %describe(&error), "the programs are not told");
+        }
         // A block that was taken back, for one.
         if let Err(error) = self.effects.sync().await {
             tracing::error!(error = %describe(&error), "the kernel's choice of ports cannot be set");
@@ -78,8 +101,11 @@ impl Agent {
     /// What the planner has to know.
     fn look(&mut self, tally: &Tally, now: Instant) -> Look {
         let open = self.effects.choice();
-        let bound = self.bound_ports(&open);
+        let listening = tally.listening().filter(|port| open.contains(port));
+        let bound: BTreeSet<u16> = self.bound_ports(&open).into_iter().chain(listening).collect();
         self.ephemeral.need = tally.need(|port| open.contains(&port), |port| bound.contains(&port));
+        self.ephemeral.bound = bound;
+        self.ephemeral.rooms.forget();
         let blocks = self.effects.book.bindings().filter(|binding| binding.kind == BindingKind::Block);
         let blocks = blocks.map(|binding| Block {
             name: (binding.client_id, binding.bind_id),
@@ -93,6 +119,23 @@ impl Agent {
         }
     }
 
+    /// The same where only the need is known.
+    pub(super) fn bare_look(&mut self, need: usize, now: Instant) -> Look {
+        let blocks = self.effects.book.bindings().filter(|binding| binding.kind == BindingKind::Block);
+        let blocks = blocks.map(|binding| Block {
+            name: (binding.client_id, binding.bind_id),
+            size: binding.leased.iter().count(),
+            used: 0,
+        });
+        Look { blocks: blocks.collect(), need, pending: self.block_is_pending(now) }
+    }
+
+    /// Ports of these that connections cannot share: as of the last look where they are many.
+    pub(super) fn bound_now(&self, among: &BTreeSet<u16>) -> BTreeSet<u16> {
+        let before = self.ephemeral.bound.intersection(among).copied();
+        if among.len() <= FEW { before.chain(self.bound_ports(among)).collect() } else { before.collect() }
+    }
+
     /// Ports that connections cannot share, since a program bound them.
     fn bound_ports(&self, among: &BTreeSet<u16>) -> BTreeSet<u16> {
         let is_bound = |port: &u16| self.effects.hooks.uses(*port).is_ok_and(|uses| uses > 0);
@@ -100,7 +143,7 @@ impl Agent {
     }
 
     /// Whether a block is asked for. The log hears once that the gateway gives none.
-    fn block_is_pending(&mut self, now: Instant) -> bool {
+    pub(super) fn block_is_pending(&mut self, now: Instant) -> bool {
         let view = self.host.view(now);
         let mut blocks = view.pending.iter().filter(|pending| pending.kind == BindingKind::Block).peekable();
         let pending = blocks.peek().is_some();
@@ -117,7 +160,7 @@ impl Agent {
         pending
     }
 
-    async fn carry_out_steps(&mut self, steps: Vec<Step>, look: &Look, now: Instant) {
+    pub(super) async fn carry_out_steps(&mut self, steps: Vec<Step>, look: &Look, now: Instant) {
         let leased = look.blocks.iter().map(|block| block.size).sum::<usize>();
         for step in steps {
             let outcome = match step {

@@ -29,6 +29,7 @@ mod life;
 mod listeners;
 mod release;
 mod report;
+mod room;
 mod rules;
 pub mod start;
 mod trouble;
@@ -40,7 +41,7 @@ use self::failure::failure;
 use std::time::{Duration, Instant};
 
 use rsip_ebpf_common::host::{
-    EVENT_CONTINUE, EVENT_PATH_MTU, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, Event,
+    EVENT_CONTINUE, EVENT_PATH_MTU, EVENT_RELEASED, EVENT_WANT_BLOCK, EVENT_WANT_PORT, EVENT_WANT_ROOM, Event,
 };
 use rsip_proto::host::{BindingKind, Host, HostTransport, Method};
 use rsip_proto::lease::Remote;
@@ -222,6 +223,7 @@ impl Agent {
                 for event in events {
                     self.handle_event(&event, now);
                 }
+                self.make_room(now).await;
             }
             Input::Hooks(Err(error)) => {
                 tracing::error!(%error, "events are lost");
@@ -319,6 +321,7 @@ impl Agent {
                     self.host.want_block(now);
                 }
             }
+            EVENT_WANT_ROOM => self.room_is_wanted(event),
             EVENT_CONTINUE => continue_process(event.tgid),
             EVENT_PATH_MTU => self.path_mtu = Some(event.port),
             other => tracing::error!(kind = other, "an event of an unknown kind"),

@@ -16,7 +16,7 @@ use crate::status::{Counter, Hooks, Lease, Program, Registration, Status, Tunnel
 /// Why nothing is hooked.
 const NO_HOOKS: &str = "--no-hooks";
 /// Counters by name, in the order of the programs.
-const COUNTERS: [(&str, Counted); 17] = [
+const COUNTERS: [(&str, Counted); 19] = [
     ("bind_granted", Counted::BindGranted),
     ("bind_denied", Counted::BindDenied),
     ("bind_timeout", Counted::BindTimeout),
@@ -34,6 +34,8 @@ const COUNTERS: [(&str, Counted); 17] = [
     ("arp_silenced", Counted::ArpSilenced),
     ("bind_abandoned", Counted::BindAbandoned),
     ("held", Counted::Held),
+    ("room_refused", Counted::RoomRefused),
+    ("room_awaited", Counted::RoomAwaited),
 ];
 
 impl Agent {

@@ -61,13 +61,50 @@ impl Tally {
         let mut kernel = Kernel::open()?;
         for protocol in [TCP, UDP] {
             for family in [AF_INET, AF_INET6] {
-                kernel.dump(family, protocol, None, |entry| tally.count(&entry))?;
+                kernel.dump(family, protocol, None, |entry| tally.add(&entry))?;
             }
         }
         Ok(tally)
     }
 
-    fn count(&mut self, entry: &Entry) {
+    /// The same for UDP sockets alone.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn udp() -> io::Result<Self> {
+        Self::of(UDP)
+    }
+
+    /// The same for TCP sockets alone.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn tcp() -> io::Result<Self> {
+        Self::of(TCP)
+    }
+
+    fn of(protocol: u8) -> io::Result<Self> {
+        let mut tally = Self::default();
+        let mut kernel = Kernel::open()?;
+        for family in [AF_INET, AF_INET6] {
+            kernel.dump(family, protocol, None, |entry| tally.add(&entry))?;
+        }
+        Ok(tally)
+    }
+
+    /// So many of these ports are in use.
+    pub fn count(&self, is_open: impl Fn(u16) -> bool) -> usize {
+        self.ports.keys().filter(|port| is_open(**port)).count()
+    }
+
+    /// Ports that TCP sockets without a peer have.
+    pub fn listening(&self) -> impl Iterator<Item = u16> + '_ {
+        self.ports.iter().filter(|(_, usage)| usage.alone).map(|(port, _)| *port)
+    }
+
+    fn add(&mut self, entry: &Entry) {
         let port = self.ports.entry(entry.port).or_default();
         if entry.protocol == UDP {
             port.udp = true;

@@ -152,6 +152,24 @@ impl Hooks {
         }
     }
 
+    /// See [`EbpfHooks::room_begun`].
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn room_begun(&self, slot: u32) -> Result<u32, HooksError> {
+        self.ebpf().map_or(Ok(0), |ebpf| ebpf.room_begun(slot))
+    }
+
+    /// See [`EbpfHooks::set_room_over`].
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn set_room_over(&mut self, slot: u32, over: u32, tallied_ns: u64) -> Result<(), HooksError> {
+        self.ebpf_mut().map_or(Ok(()), |ebpf| ebpf.set_room_over(slot, over, tallied_ns))
+    }
+
     /// What the programs counted, over all CPUs.
     ///
     /// # Errors

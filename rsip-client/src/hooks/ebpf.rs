@@ -15,6 +15,7 @@ use rsip_sys::netlink::{Link, Netlink, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 use tokio::io::unix::AsyncFd;
 
+use super::room::Rooms;
 use super::rules::RuleMaps;
 use super::wait::{self, Chosen, Wish};
 use super::{HooksError, PortTable, layout::Places, links};
@@ -68,6 +69,7 @@ pub struct EbpfHooks {
     sockets: HashMap<MapData, u64, u32>,
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
+    rooms: Rooms,
     rules: RuleMaps,
     events: AsyncFd<RingBuf<MapData>>,
     links: Vec<(&'static str, FdLink)>,
@@ -117,6 +119,7 @@ impl EbpfHooks {
             sockets: tc::take_map(&mut ebpf, maps::SOCKETS)?,
             local: tc::take_map(&mut ebpf, maps::LOCAL)?,
             counters: tc::take_map(&mut ebpf, maps::COUNTERS)?,
+            rooms: Rooms::of(&mut ebpf)?,
             rules: RuleMaps::take(&mut ebpf)?,
             events,
             ebpf,
@@ -140,7 +143,10 @@ impl EbpfHooks {
             wait: self.waiting.as_ref().map_or(host::WAIT_POLL, |waiting| waiting.way.code()),
             agent_tgid: std::process::id(),
             syscall_nr_offset: SYSCALL_NR_OFFSET,
-            bind_nr: u32::try_from(libc::SYS_bind).unwrap_or(u32::MAX),
+            bind_nr: number(libc::SYS_bind),
+            connect_nr: number(libc::SYS_connect),
+            sendto_nr: number(libc::SYS_sendto),
+            sendmsg_nr: number(libc::SYS_sendmsg),
             v6only_offset,
             v6only_mask,
             holders_max: processors().saturating_sub(1),
@@ -250,6 +256,24 @@ impl EbpfHooks {
         Ok(events)
     }
 
+    /// So many sockets of a counter (`ROOM`) took a port, ever; wraps.
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn room_begun(&self, slot: u32) -> Result<u32, HooksError> {
+        self.rooms.begun(slot)
+    }
+
+    /// So many of them do not take one any more, as the kernel's list says since `tallied_ns` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn set_room_over(&mut self, slot: u32, over: u32, tallied_ns: u64) -> Result<(), HooksError> {
+        self.rooms.set_over(slot, over, tallied_ns)
+    }
+
     /// What the programs counted, over all CPUs.
     ///
     /// # Errors
@@ -335,6 +359,10 @@ impl PortTable for EbpfHooks {
     fn uses(&self, port: u16) -> Result<u32, HooksError> {
         self.uses.get(&u32::from(port), 0).map_err(map_error(maps::USES))
     }
+}
+
+fn number(call: libc::c_long) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
 }
 
 /// Offset of the system call's number in `struct pt_regs`: `orig_ax` on x86_64, `syscallno` on arm64.

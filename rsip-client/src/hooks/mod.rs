@@ -8,6 +8,7 @@ mod btf;
 pub mod ebpf;
 pub mod layout;
 mod links;
+mod room;
 mod rules;
 pub mod wait;
 

@@ -12,7 +12,10 @@ use aya_ebpf::{
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use rsip_ebpf::port::{EACCES, EADDRINUSE, Verdict, verdict};
+use rsip_ebpf::{
+    ipv4,
+    port::{EACCES, EADDRINUSE, EADDRNOTAVAIL, Verdict, verdict},
+};
 use rsip_ebpf_common::host::{
     Config, Counter, EVENT_WANT_PORT, FLAG_ENABLED, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW, FLAG_WHOLE, Pending,
     Port, WAIT_POLL,
@@ -23,6 +26,7 @@ use crate::{
     kernel::read,
     maps::{self, HOLDERS, PENDING, PORTS, count},
     park, privilege,
+    room::{self, Room},
     rules::{self, Decision},
     scope,
     task::{SIGKILL, Task, bit},
@@ -89,6 +93,11 @@ pub(crate) fn rsip_bind6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn bind4(ctx: &SockAddrContext) -> Answer {
+    if let Some(config) = asked_any_port(ctx) {
+        // SAFETY: the context is valid as long as the program runs.
+        let address = unsafe { (*ctx.sock_addr).user_ip4 };
+        return any_port(ctx, config, Some(address));
+    }
     let Some((config, port)) = asked_port(ctx) else {
         return Answer::Pass;
     };
@@ -103,6 +112,9 @@ fn bind4(ctx: &SockAddrContext) -> Answer {
 
 #[inline(always)]
 fn bind6(ctx: &SockAddrContext) -> Answer {
+    if let Some(config) = asked_any_port(ctx) {
+        return any_port(ctx, config, scope::ipv4_side(scope::user_ip6(ctx.sock_addr)));
+    }
     let Some((config, port)) = asked_port(ctx) else {
         return Answer::Pass;
     };
@@ -115,6 +127,47 @@ fn bind6(ctx: &SockAddrContext) -> Answer {
         return Answer::Pass;
     }
     decide(ctx, config, address, port)
+}
+
+/// The settings, if the kernel is to choose a port.
+#[inline(always)]
+fn asked_any_port(ctx: &SockAddrContext) -> Option<&'static Config> {
+    // SAFETY: the context is valid as long as the program runs.
+    let (port, kind, protocol, sock) = unsafe {
+        let addr = ctx.sock_addr;
+        ((*addr).user_port, (*addr).type_, (*addr).protocol, (*addr).__bindgen_anon_1.sk)
+    };
+    if port != 0 || sock.is_null() {
+        return None;
+    }
+    let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
+    // SAFETY: the kernel gives a valid socket, or null, which was excluded.
+    (config.room != 0 && unsafe { (*sock).src_port } == 0).then_some(config)
+}
+
+/// bind() to port 0 of this address (IPv4 side).
+#[inline(always)]
+fn any_port(ctx: &SockAddrContext, config: &Config, address: Option<u32>) -> Answer {
+    // SAFETY: takes no pointer.
+    if unsafe { bpf_get_retval() } != 0 {
+        return Answer::Pass;
+    }
+    match room::to_bind(ctx, config) {
+        Room::There => Answer::Pass,
+        Room::Restart => Answer::Restart,
+        Room::None => {
+            // SAFETY: the context is valid as long as the program runs.
+            let stream = unsafe { (*ctx.sock_addr).protocol } == u32::from(ipv4::PROTOCOL_TCP);
+            match address {
+                // A TCP socket with an address may want no port yet (IP_BIND_ADDRESS_NO_PORT): the kernel knows.
+                Some(address) if address == 0 || (address == config.public_address && !stream) => {
+                    count(Counter::RoomRefused);
+                    Answer::Refuse(EADDRNOTAVAIL)
+                }
+                _ => Answer::Pass,
+            }
+        }
+    }
 }
 
 /// The port asked for, if the socket is ours to decide about and a port is asked for at all.
@@ -304,7 +357,7 @@ fn ask(ctx: &SockAddrContext, port: u32) {
 
 /// Signals after which nobody wants to know the verdict any more.
 #[derive(Clone, Copy)]
-struct Watch {
+pub(crate) struct Watch {
     /// Where the thread's and its process's pending signals are; 0: unknown.
     own: u64,
     process: u64,
@@ -314,7 +367,7 @@ struct Watch {
 
 impl Watch {
     #[inline(always)]
-    fn over(task: Option<Task>) -> Self {
+    pub(crate) fn over(task: Option<Task>) -> Self {
         match task {
             Some(task) => {
                 Self { own: task.own_signals(), process: task.process_signals(), ending: task.ending() }
@@ -324,7 +377,7 @@ impl Watch {
     }
 
     #[inline(always)]
-    fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         // SIGKILL, and what else ends a program for certain, is with each thread.
         let (own, process): (u64, u64) = (read(self.own), read(self.process));
         own & bit(SIGKILL) | (own | process) & self.ending != 0

@@ -20,6 +20,8 @@ use rsip_ebpf_common::host::{
 use crate::{
     event,
     maps::{LAST_WANT, PORTS, count},
+    park,
+    room::{self, Destination, Room},
     scope,
 };
 
@@ -31,52 +33,73 @@ const WANT_INTERVAL_NS: u64 = 1_000_000;
 /// connect() of an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn rsip_connect4(ctx: SockAddrContext) -> i32 {
-    towards4(&ctx)
+    towards4(&ctx, Call::Connect)
 }
 
 /// connect() of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn rsip_connect6(ctx: SockAddrContext) -> i32 {
-    towards6(&ctx)
+    towards6(&ctx, Call::Connect)
 }
 
 /// Send of an unconnected IPv4 UDP socket.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn rsip_sendmsg4(ctx: SockAddrContext) -> i32 {
-    towards4(&ctx)
+    towards4(&ctx, Call::Send)
 }
 
 /// Send of an unconnected IPv6 UDP socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn rsip_sendmsg6(ctx: SockAddrContext) -> i32 {
-    towards6(&ctx)
+    towards6(&ctx, Call::Send)
+}
+
+/// What a program does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// connect()
+    Connect,
+    /// sendto(), sendmsg(), sendmmsg()
+    Send,
 }
 
 #[inline(always)]
-fn towards4(ctx: &SockAddrContext) -> i32 {
-    let Some(config) = undecided(ctx) else {
+fn towards4(ctx: &SockAddrContext, call: Call) -> i32 {
+    let Some((config, port)) = governed(ctx) else {
         return PASS;
     };
     // SAFETY: the context is valid as long as the program runs.
-    let address = unsafe { (*ctx.sock_addr).user_ip4 };
-    decide(ctx, config, address)
+    let (address, to) = unsafe { ((*ctx.sock_addr).user_ip4, own_order((*ctx.sock_addr).user_port)) };
+    let is_judged = config.remote_address != 0 || !has_source(config, port);
+    if is_judged && decide(ctx, config, address) == REFUSE {
+        return REFUSE;
+    }
+    let room = room(ctx, config, call, port, Destination::ipv4(address, to));
+    answer(ctx, config, call, room, Some(address))
 }
 
 #[inline(always)]
-fn towards6(ctx: &SockAddrContext) -> i32 {
-    let Some(config) = undecided(ctx) else {
+fn towards6(ctx: &SockAddrContext, call: Call) -> i32 {
+    let Some((config, port)) = governed(ctx) else {
         return PASS;
     };
-    match scope::ipv4_side(scope::user_ip6(ctx.sock_addr)) {
-        Some(address) => decide(ctx, config, address),
-        None => PASS,
+    let address = scope::user_ip6(ctx.sock_addr);
+    let ipv4 = scope::ipv4_side(address);
+    if let Some(address) = ipv4 {
+        let is_judged = config.remote_address != 0 || !has_source(config, port);
+        if is_judged && decide(ctx, config, address) == REFUSE {
+            return REFUSE;
+        }
     }
+    // SAFETY: the context is valid as long as the program runs.
+    let to = own_order(unsafe { (*ctx.sock_addr).user_port });
+    let room = room(ctx, config, call, port, Destination { address, port: to });
+    answer(ctx, config, call, room, ipv4)
 }
 
-/// The settings, if the socket is ours to decide about and there is a reason to refuse anything: no block is leased, what is
-/// leased is for one peer, or the socket's port is not leased.
+/// The settings, if the socket is ours to decide about, and the socket's own port.
 #[inline(always)]
-fn undecided(ctx: &SockAddrContext) -> Option<&'static Config> {
+fn governed(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
     // SAFETY: the context is valid as long as the program runs.
     let (kind, protocol, sock) = unsafe {
         let addr = ctx.sock_addr;
@@ -88,10 +111,50 @@ fn undecided(ctx: &SockAddrContext) -> Option<&'static Config> {
     let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
     // SAFETY: the kernel gives a valid socket, or null, which was excluded.
     let (port, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if as u32) };
-    if scope::is_tied_elsewhere(config, tied) {
-        return None;
+    (!scope::is_tied_elsewhere(config, tied)).then_some((config, port))
+}
+
+/// Whether there is a port for the socket, or, where it has one by sending, for the next one.
+#[inline(always)]
+fn room(ctx: &SockAddrContext, config: &Config, call: Call, port: u32, to: Destination) -> Room {
+    match call {
+        Call::Connect if port == 0 => room::to_connect(ctx, config, to),
+        Call::Connect => Room::There,
+        Call::Send => room::after_send(ctx, config, port),
     }
-    (config.remote_address != 0 || !has_source(config, port)).then_some(config)
+}
+
+#[inline(always)]
+fn answer(ctx: &SockAddrContext, config: &Config, call: Call, room: Room, to: Option<u32>) -> i32 {
+    match room {
+        Room::There => PASS,
+        Room::Restart => {
+            // SAFETY: takes no pointer.
+            unsafe { bpf_set_retval(-park::ERESTARTNOINTR) };
+            REFUSE
+        }
+        Room::None if call == Call::Connect && is_public(ctx, config, to) => {
+            refuse(Counter::RoomRefused, EADDRNOTAVAIL)
+        }
+        // What is local is refused by nobody but the kernel, and who sends has a port.
+        Room::None => PASS,
+    }
+}
+
+/// Whether the socket speaks to the public realm.
+#[inline(always)]
+fn is_public(ctx: &SockAddrContext, config: &Config, to: Option<u32>) -> bool {
+    // SAFETY: the context is valid as long as the program runs.
+    let sock = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    let Some(to) = to else {
+        return false;
+    };
+    if sock.is_null() {
+        return false;
+    }
+    // SAFETY: the kernel gives a valid socket, or null, which was excluded.
+    let source = unsafe { (*sock).src_ip4 };
+    scope::is_public_side(config, source) && !ipv4::is_not_a_host(to) && !scope::is_local(to)
 }
 
 /// Whether a socket with this port (0: none yet) has a source that it may use.
@@ -170,4 +233,9 @@ fn want_block(ctx: &SockAddrContext) {
         // SAFETY: as above.
         unsafe { *last = now };
     }
+}
+
+#[inline(always)]
+fn own_order(port: u32) -> u32 {
+    u32::from(u16::from_be(port as u16))
 }

@@ -23,12 +23,7 @@ pub(crate) struct Subject {
 /// Tell the agent, with who runs the calling thread. `false` (and counted) when the ring is full.
 #[inline(always)]
 pub(crate) fn send(kind: u32, subject: &Subject) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        count(Counter::EventLost);
-        return false;
-    };
-    let id = bpf_get_current_pid_tgid();
-    entry.write(Event {
+    emit(Event {
         cookie: subject.cookie,
         // SAFETY: takes no pointer.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
@@ -36,11 +31,24 @@ pub(crate) fn send(kind: u32, subject: &Subject) -> bool {
         port: subject.port,
         protocol: subject.protocol,
         family: subject.family,
+        ..Event::default()
+    })
+}
+
+/// Tell the agent this, with who runs the calling thread. `false` (and counted) when the ring is full.
+#[inline(always)]
+pub(crate) fn emit(event: Event) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        count(Counter::EventLost);
+        return false;
+    };
+    let id = bpf_get_current_pid_tgid();
+    entry.write(Event {
         tgid: (id >> 32) as u32,
         tid: id as u32,
         uid: bpf_get_current_uid_gid() as u32,
-        pad: 0,
         command: bpf_get_current_comm().unwrap_or_default(),
+        ..event
     });
     entry.submit(0);
     true

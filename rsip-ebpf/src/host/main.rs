@@ -13,6 +13,7 @@ mod park;
 mod peer;
 mod privilege;
 mod release;
+mod room;
 mod rules;
 mod scope;
 mod task;

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use rsip_ebpf_common::{
-    host::{self, Config, Counter, Pending, Port},
+    host::{self, Config, Counter, Pending, Port, ROOM_SLOTS, Room, RoomBase},
     layout::Layout,
 };
 
@@ -37,6 +37,12 @@ pub(crate) static LOCAL: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(LOCAL_
 pub(crate) static ARM: HashMap<u64, u32> = HashMap::with_max_entries(PARKED_MAX, 0);
 #[map]
 pub(crate) static LAST_WANT: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static ROOM: Array<Room> = Array::with_max_entries(ROOM_SLOTS, 0);
+#[map]
+pub(crate) static ROOM_BASE: Array<RoomBase> = Array::with_max_entries(ROOM_SLOTS, 0);
+#[map]
+pub(crate) static LAST_USER: Array<u64> = Array::with_max_entries(EVERY_PORT, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]

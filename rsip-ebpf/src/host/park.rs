@@ -80,6 +80,32 @@ pub(crate) fn in_bind_call(config: &Config) -> bool {
     }
 }
 
+/// Whether the calling thread is in a system call that takes a port, and can be restarted. A sendmmsg() cannot: what it has
+/// sent before would be sent again.
+#[inline(always)]
+pub(crate) fn in_port_call(config: &Config) -> bool {
+    // SAFETY: as in `in_bind_call`.
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
+    let number: u32 = read(registers + (u64::from(config.syscall_nr_offset) & (REGISTERS - 1)));
+    match Task::current() {
+        Some(task) if task.is_in_compat_call() => {
+            let (bind, socketcall) = task.compat_numbers();
+            let call = read::<u32>(registers + FIRST_ARGUMENT);
+            // connect() is the next one.
+            number == bind
+                || number == bind + 1
+                || (number == socketcall && (call == SOCKETCALL_BIND || call == SOCKETCALL_BIND + 1))
+        }
+        _ => {
+            let number = number & !X32;
+            number == config.bind_nr
+                || number == config.connect_nr
+                || number == config.sendto_nr
+                || number == config.sendmsg_nr
+        }
+    }
+}
+
 /// How long to look for the verdict before the next restart, after so much of the waiting. Most answers come at once; who waits
 /// for long need not be restarted ten thousand times a second.
 #[inline(always)]

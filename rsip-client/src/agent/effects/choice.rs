@@ -73,24 +73,37 @@ impl Effects {
         self.book.rename(old, binding);
     }
 
-    /// Tells the kernel what it may choose from.
-    pub(super) fn confine(&mut self) -> Result<(), EffectError> {
+    /// Whether to wait for more ports is of no use.
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn set_exhausted(&mut self, exhausted: bool) -> Result<(), EffectError> {
+        if self.exhausted == exhausted {
+            return Ok(());
+        }
+        self.exhausted = exhausted;
+        self.write_config()
+    }
+
+    /// Tells the kernel what it may choose from; says how many ports that are, 0 where it is not confined.
+    pub(super) fn confine(&mut self) -> Result<u32, EffectError> {
         let leased = self.choice();
         match (&self.state.sysctls, leased.is_empty()) {
-            (None, true) => {}
+            (None, true) => Ok(0),
             (None, false) => {
                 let original = ports::current()?;
                 self.state.sysctls = Some(original.clone());
                 self.store()?;
-                ports::apply(&leased, &original)?;
+                Ok(ports::apply(&leased, &original)?)
             }
-            (Some(original), false) => ports::apply(&leased, original)?,
+            (Some(original), false) => Ok(ports::apply(&leased, original)?),
             (Some(original), true) => {
                 ports::restore(original)?;
                 self.state.sysctls = None;
                 self.store()?;
+                Ok(0)
             }
         }
-        Ok(())
     }
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use rsip_ebpf_common::host::{FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_KERNEL_TUNNEL, FLAG_PRIVATE_L3, FLAG_WHOLE};
+use rsip_ebpf_common::host::{
+    FLAG_ENABLED, FLAG_EPHEMERAL, FLAG_EXHAUSTED, FLAG_KERNEL_TUNNEL, FLAG_PRIVATE_L3, FLAG_WHOLE,
+};
 use rsip_proto::wire::TunnelType;
 use rsip_sys::netlink::Prefix;
 
@@ -103,9 +105,11 @@ impl Effects {
         let after = self.choice();
         let has_ephemeral = self.book.has_ephemeral();
         self.choosing &= has_ephemeral;
+        let most = u32::try_from(after.len()).unwrap_or(u32::MAX);
+        self.room = self.room.min(most);
         self.write_config()?;
         self.book.open(&mut self.hooks, after.difference(&before).copied())?;
-        self.confine()?;
+        self.room = self.confine()?;
         self.choosing = has_ephemeral;
         self.write_config()
     }
@@ -152,6 +156,10 @@ impl Effects {
         if self.book.is_whole() {
             config.flags |= FLAG_WHOLE;
         }
+        if self.exhausted {
+            config.flags |= FLAG_EXHAUSTED;
+        }
+        config.room = self.room;
         if self.active {
             config.flags |= FLAG_ENABLED;
         }
