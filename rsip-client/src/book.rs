@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use rsip_ebpf_common::host::{PORT_DENIED, PORT_GRANTED, PORT_IGNORED, PORT_UNKNOWN, Port};
 use rsip_proto::host::{BindingKind, HostBinding};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Leased;
 use rsip_proto::wire::TunnelType;
 
+use crate::clock;
 use crate::hooks::{HooksError, PortTable};
 use crate::rules::set::RuleSet;
 use crate::rules::{ALL_PORTS, Action};
@@ -188,7 +188,7 @@ impl Book {
     ///
     /// The table does not take it.
     pub fn deny(&self, table: &mut impl PortTable, port: u16) -> Result<(), HooksError> {
-        let until = monotonic_now() + REFUSAL;
+        let until = clock::monotonic() + REFUSAL;
         let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
         let errno = libc::EADDRINUSE.unsigned_abs();
         table.set_port(port, Port { until_ns, state: PORT_DENIED, errno })
@@ -210,12 +210,6 @@ impl Book {
 
 const fn plain(state: u32) -> Port {
     Port { until_ns: 0, state, errno: 0 }
-}
-
-/// The clock of `bpf_ktime_get_ns`.
-pub(crate) fn monotonic_now() -> Duration {
-    // CLOCK_MONOTONIC is always there; a clock that cannot be read makes refusals end at once.
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -335,11 +329,11 @@ mod tests {
     #[test]
     fn a_refusal_says_address_in_use_and_ends() {
         let mut table = FakeTable::default();
-        let before = monotonic_now();
+        let before = clock::monotonic();
         Book::new(rules(&[])).deny(&mut table, 80).expect("a map");
         let verdict = table.ports.get(&80).expect("written");
         assert_eq!((verdict.state, verdict.errno), (PORT_DENIED, 98));
         let until = Duration::from_nanos(verdict.until_ns);
-        assert!(until >= before + REFUSAL && until <= monotonic_now() + REFUSAL);
+        assert!(until >= before + REFUSAL && until <= clock::monotonic() + REFUSAL);
     }
 }

@@ -8,11 +8,10 @@ use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::Netlink;
 use rsip_sys::rundir::{CONTROL_SOCKET, RunDir as HeldRunDir, RunDirError};
 
-use crate::agent::failure::failure;
 use crate::agent::start::{NEEDS_TO_UNDO, PROGRAM, claim, netns_cookie, require_capabilities, run_directory};
 use crate::cli::{Ports, RunDir};
 use crate::control::{PortAnswer, PortOutcome, Request, Response};
-use crate::{recovery, tunnel};
+use crate::recovery;
 
 /// The one that is asked, in error lines.
 const AGENT: &str = "agent";
@@ -154,7 +153,7 @@ fn recover(directory: &Path) -> anyhow::Result<()> {
         let state = recovery::load(run_dir.path(), cookie)?;
         match &state {
             Some(state) => recovery::undo(state, &netlink, run_dir.path()).await?,
-            None => tunnel::remove_leftovers(&netlink, None).await.map_err(|error| failure(error.into()))?,
+            None => recovery::remove_unknown(&netlink, cookie).await?,
         }
         anyhow::Ok(state)
     })?;

@@ -15,6 +15,7 @@
 //! | [`rules`] | the operator's rules: what is asked for, what passes, what fails |
 //! | [`usage`] | when a port can be given back |
 //! | [`transport`] | the way to the gateway, TCP or UDP |
+//! | [`clock`] | time that goes on while the machine is suspended |
 //! | [`book`] | which binding holds which port |
 //! | [`state`], [`recovery`] | what outlives a crash, and how it is undone |
 //! | [`control`], [`status`] | what is said over the control socket |
@@ -24,6 +25,7 @@ pub mod book;
 pub mod bugreport;
 pub mod calls;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod discovery;

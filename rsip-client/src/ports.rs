@@ -199,6 +199,11 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     Some(ends.next()?.ok()?..=ends.next()?.ok()?)
 }
 
+/// What a kernel starts with, where nobody knows what was there before us.
+pub fn kernel_defaults() -> SavedSysctls {
+    SavedSysctls { range: "32768\t60999".to_owned(), reserved: String::new() }
+}
+
 /// Puts back what was there before us.
 ///
 /// # Errors

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::agent::effects::restore_arp;
 use crate::agent::failure::{EffectError, failure};
+use crate::hooks::pins;
 use crate::ports;
-use crate::state::State;
+use crate::state::{State, StateError};
 use crate::transport::{Transport, TransportEvent};
 use crate::tunnel;
 
@@ -23,16 +24,23 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 /// Over UDP the farewell is repeated, as datagrams get lost.
 const REPEAT: Duration = Duration::from_millis(200);
 
-/// Reads what a dead agent left; `None`: nothing, or nothing about this network namespace.
+/// Reads what a dead agent left; `None`: nothing, or nothing about this network namespace, or nothing that can be used: then
+/// as much as the file still says is undone, and it is removed.
 ///
 /// # Errors
 ///
-/// The file is there and cannot be used.
+/// The file cannot be read, or the settings that it names cannot be restored.
 pub fn load(directory: &Path, netns_cookie: u64) -> anyhow::Result<Option<State>> {
-    let state = State::load(directory).map_err(|error| {
-        Failure::new(ExitCode::Failure, error.to_string())
-            .hint("remove the file; net.ipv4.ip_local_port_range and ip_local_reserved_ports may need to be restored by hand")
-    })?;
+    let state = match State::load(directory) {
+        Ok(state) => state,
+        Err(error @ StateError::Read { .. }) => {
+            return Err(Failure::new(ExitCode::Failure, error.to_string()).hint("run as root").into());
+        }
+        Err(error @ (StateError::Damaged { .. } | StateError::Version { .. })) => {
+            salvage(&error, directory)?;
+            None
+        }
+    };
     Ok(state.filter(|state| {
         let same = state.netns_cookie == netns_cookie;
         if !same {
@@ -42,12 +50,56 @@ pub fn load(directory: &Path, netns_cookie: u64) -> anyhow::Result<Option<State>
     }))
 }
 
+/// What can be done with a file that is damaged, or of another version: the settings of the kernel go back to what it says, or
+/// to the kernel's own.
+fn salvage(error: &StateError, directory: &Path) -> anyhow::Result<()> {
+    let found = State::salvage_sysctls(directory);
+    let original = found.clone().unwrap_or_else(ports::kernel_defaults);
+    tracing::warn!(
+        %error, range = original.range, reserved = original.reserved, known = found.is_some(),
+        "begins anew; sets net.ipv4.ip_local_port_range and ip_local_reserved_ports to what they were, or to the \
+         kernel's own values; leases end at the gateway by themselves"
+    );
+    ports::restore(&original).map_err(|error| failure(EffectError::Sysctl(error)))?;
+    State::remove(directory).map_err(|error| failure(EffectError::State(error)))
+}
+
+/// Removes what a dead agent left and no file tells of: hooks, tunnel, rules.
+///
+/// # Errors
+///
+/// Something cannot be removed.
+pub async fn remove_unknown(netlink: &Netlink, netns_cookie: u64) -> anyhow::Result<()> {
+    if unpin(netns_cookie)? {
+        let original = ports::kernel_defaults();
+        tracing::warn!(
+            range = original.range,
+            reserved = original.reserved,
+            "no file says what net.ipv4.ip_local_port_range and ip_local_reserved_ports were: sets the kernel's own values"
+        );
+        ports::restore(&original).map_err(|error| failure(EffectError::Sysctl(error)))?;
+    }
+    tunnel::remove_leftovers(netlink, None).await.map_err(|error| failure(EffectError::Tunnel(error)))
+}
+
+/// Whether there was something.
+fn unpin(netns_cookie: u64) -> anyhow::Result<bool> {
+    let removed = pins::remove_leftovers(netns_cookie);
+    let removed = removed.map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
+    if removed {
+        tracing::info!("the hooks of the last agent are taken off");
+    }
+    Ok(removed)
+}
+
 /// Undoes all of it: sysctls, rules, filters, the registration, the file.
 ///
 /// # Errors
 ///
 /// The host cannot be restored; the file stays then.
 pub async fn undo(state: &State, netlink: &Netlink, directory: &Path) -> anyhow::Result<()> {
+    // The hooks first: what they would refuse is not to be refused while the rest goes.
+    unpin(state.netns_cookie)?;
     if let Some(original) = &state.sysctls {
         ports::restore(original).map_err(|error| failure(EffectError::Sysctl(error)))?;
     }

@@ -227,6 +227,13 @@ impl State {
         serde_json::from_value(value).map(Some).map_err(damaged)
     }
 
+    /// The settings of the kernel as they were before us, out of a file of which the rest cannot be used.
+    pub fn salvage_sysctls(directory: &Path) -> Option<SavedSysctls> {
+        let value: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(directory.join(FILE)).ok()?).ok()?;
+        serde_json::from_value(value.get("sysctls")?.clone()).ok()
+    }
+
     /// Writes the file, whole or not at all.
     ///
     /// # Errors

@@ -7,6 +7,11 @@
 //!
 //! Minimum kernel: 5.18 (`bpf_set_retval` in the bind hooks; `bpf_loop` is older, 5.17).
 
+/// The maps are pinned, and used on by the next agent, which may be of another version. A map whose kind or sizes differ is
+/// begun anew by itself. Raise this number whenever the *meaning* of what is in a map changes while its sizes do not: then
+/// all of them are.
+pub const LAYOUT: u32 = 1;
+
 /// Names of the maps in the object.
 pub mod maps {
     /// `Array<Config>`, one entry.
@@ -36,6 +41,10 @@ pub mod maps {
     pub const ROOM_BASE: &str = "ROOM_BASE";
     /// `Array<u64 socket cookie>`, 65,536 entries: the unconnected socket that sent from a port last. The programs' own.
     pub const LAST_USER: &str = "LAST_USER";
+    /// `Array<u64>`, one entry: until when the agent is to be taken for alive, CLOCK_MONOTONIC nanoseconds
+    /// (`bpf_ktime_get_ns`); 0: for ever. Written by user space only, again and again: after a dead agent's time nobody
+    /// waits for its answer.
+    pub const HEARTBEAT: &str = "HEARTBEAT";
     /// `RingBuf` of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<u64>`, indexed by [`super::Counter`].

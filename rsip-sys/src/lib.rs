@@ -12,12 +12,15 @@
 //! | [`manual`] | manual pages and shell completions |
 //! | [`caps`] | the capabilities that a daemon needs |
 //! | [`netns`] | which network namespace this is |
+//! | [`bpflink`], [`bpffs`] | links that are exchanged in place; where eBPF objects are pinned |
 //! | [`cgroup`] | the root of the cgroup v2 tree |
 //! | [`netlink`] | interfaces, addresses, routes, rules |
 //! | [`sysctl`] | network sysctls |
 //! | [`tc`] | the eBPF object, and its programs on interfaces |
 
 pub mod bpf;
+pub mod bpffs;
+pub mod bpflink;
 pub mod caps;
 pub mod cgroup;
 pub mod config;

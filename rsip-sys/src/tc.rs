@@ -4,19 +4,24 @@
 //! dead daemon leaves nothing behind. Older kernels need a `clsact` queueing discipline and a filter, which stay: the
 //! filter carries the program's name, so that the next start ([`remove_leftovers`]) finds and removes it.
 
+mod held;
 mod object;
 
-pub use object::{EbpfError, load_object, load_object_sized, load_program, program, take_map};
+pub use object::{
+    EbpfError, load_object, load_object_pinned, load_object_sized, load_program, program, take_map,
+};
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use aya::Ebpf;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError as AyaTcError};
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcError as AyaTcError};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
+use self::held::Held;
 use crate::netlink::{Link, Netlink, NetlinkError};
 
 /// Set to `clsact` or `tcx` to have nothing else; unset or empty: what the kernel has.
@@ -54,11 +59,11 @@ impl Method {
     }
 }
 
-/// A program at an interface. Dropping it takes the program off, but leaves a `clsact` that was added for it:
-/// [`Attachment::detach`] removes that too.
+/// A program at an interface. Dropping it takes the program off unless it is pinned, but leaves a `clsact` that was added
+/// for it: [`Attachment::detach`] removes both.
 #[derive(Debug)]
 pub struct Attachment {
-    link: SchedClassifierLink,
+    link: Held,
     interface: Link,
     method: Method,
     program: String,
@@ -90,7 +95,7 @@ impl Attachment {
             Err(NetlinkError::NoSuchInterface(_)) => true,
             Err(error) => return Err(error.into()),
         };
-        let outcome = aya::programs::links::Link::detach(self.link);
+        let outcome = self.link.detach();
         if gone {
             return Ok(());
         }
@@ -119,6 +124,23 @@ pub async fn attach(
     direction: Direction,
     forced: Option<Method>,
 ) -> Result<Attachment, EbpfError> {
+    attach_pinned(ebpf, netlink, name, interface, direction, (forced, None)).await
+}
+
+/// As [`attach`], with a link that outlives the process under the path given. What a predecessor has left there, under that
+/// path or as a filter of the program's name, is taken over without a moment in which no program runs.
+///
+/// # Errors
+///
+/// As [`attach`]; also where the link cannot be pinned.
+pub async fn attach_pinned(
+    ebpf: &mut Ebpf,
+    netlink: &Netlink,
+    name: &str,
+    interface: &Link,
+    direction: Direction,
+    (forced, pin): (Option<Method>, Option<&Path>),
+) -> Result<Attachment, EbpfError> {
     let program: &mut SchedClassifier = program(ebpf, name)?;
     if program.fd().is_err() {
         program
@@ -138,11 +160,18 @@ pub async fn attach(
         added_clsact,
     };
     if forced != Some(Method::Clsact) {
+        if let Some(held) = pin.and_then(|path| Held::take_over(path, program, interface.index)) {
+            return Ok(finish(held, Method::Tcx, false));
+        }
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         match program.attach_with_options(&interface.name, direction.into(), options) {
             Ok(id) => {
                 let link = program.take_link(id).map_err(failed)?;
-                return Ok(finish(link, Method::Tcx, false));
+                let held = match pin {
+                    Some(path) => Held::pin(link, path).map_err(failed)?,
+                    None => Held::Loose(link),
+                };
+                return Ok(finish(held, Method::Tcx, false));
             }
             Err(error) if forced.is_none() && lacks_tcx(&error) => {
                 tracing::debug!(interface = interface.name, program = name, "no tcx links: using clsact");
@@ -154,12 +183,21 @@ pub async fn attach(
         AddClsact::Look(error) => EbpfError::Netlink(error),
         AddClsact::Add(error) => failed(error.into()),
     })?;
+    let old = match pin {
+        Some(_) => held::filters_of(netlink, interface, direction, name).await?,
+        None => Vec::new(),
+    };
     let options = TcAttachOptions::Netlink(NlOptions::default());
     let attached = program
         .attach_with_options(&interface.name, direction.into(), options)
         .and_then(|id| program.take_link(id));
     match attached {
-        Ok(link) => Ok(finish(link, Method::Clsact, added_clsact)),
+        Ok(link) => {
+            let takes_over = !old.is_empty();
+            // The new one stands before the old ones, which see no packet any more.
+            drop(old);
+            Ok(finish(Held::Loose(link), Method::Clsact, added_clsact || takes_over))
+        }
         Err(error) => {
             if added_clsact {
                 remove_unused_clsact(netlink, interface).await?;

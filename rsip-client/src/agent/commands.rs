@@ -9,6 +9,7 @@ use rsip_proto::lease::{Leased, Remote};
 use rsip_proto::wire::RemotePolicy;
 
 use super::{Agent, Stage, describe, failure};
+use crate::clock;
 use crate::hooks::PortTable as _;
 use crate::ports;
 use crate::transport::Transport;
@@ -22,7 +23,7 @@ impl Agent {
                 tracing::error!(error = %describe(&error), "cannot keep the state");
             }
             let Some(command) = self.host.next_command() else { return };
-            self.carry_out_one(command, Instant::now()).await;
+            self.carry_out_one(command, clock::now()).await;
         }
     }
 
@@ -46,8 +47,8 @@ impl Agent {
             }
             HostCommand::Publish { op, binding } => {
                 let outcome = self.publish(binding, now).await;
-                self.host.handle_done(op, outcome, Instant::now());
-                self.want_first_blocks(Instant::now());
+                self.host.handle_done(op, outcome, clock::now());
+                self.want_first_blocks(clock::now());
             }
             HostCommand::Renamed { old, binding } => {
                 tracing::info!(bind_id = %binding.bind_id, ports = %binding.leased, "leased again");

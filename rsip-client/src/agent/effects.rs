@@ -36,7 +36,7 @@ use crate::ports;
 use crate::state::{Registration, State};
 use crate::tunnel::direct::Direct;
 use crate::tunnel::path::{self, Path};
-use crate::tunnel::{Options, Tunnel, local};
+use crate::tunnel::{Options, Tunnel, device, local};
 use crate::usage::diag;
 
 /// Poll so long in the hook before each restart of a system call: most answers of a near gateway come within it, and
@@ -69,6 +69,8 @@ pub struct Effects {
     room: u32,
     /// The gateway gives no more ports.
     exhausted: bool,
+    /// A dead agent's hooks are at work until ours are.
+    takes_over: bool,
     /// `--private-net`.
     private_nets: BTreeSet<Prefix>,
     remote: Remote,
@@ -139,6 +141,7 @@ impl Effects {
         config.remote_address = parts.remote.address().map_or(0, address_word);
         config.remote_port = parts.remote.port().map_or(0, u32::from);
         Self {
+            takes_over: parts.hooks.are_taken_over(),
             netlink: parts.netlink,
             hooks: parts.hooks,
             tunnel: None,
@@ -171,6 +174,11 @@ impl Effects {
     /// Whether tunnel and hooks are in place.
     pub const fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Whether a dead agent's hooks are at work.
+    pub const fn takes_over(&self) -> bool {
+        self.takes_over
     }
 
     /// Keeps what the state machine wants kept, if it changed.
@@ -230,7 +238,11 @@ impl Effects {
             Some(_) => return Ok(()),
             None => {}
         }
-        let tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.link().index);
+        let tunnel = match &self.tunnel {
+            Some(tunnel) => Some(tunnel.link().index),
+            // That of a dead agent; whether it is ours shows when it is taken over.
+            None => self.netlink.link(device::NAME).await.ok().map(|link| link.index),
+        };
         let addresses = self.netlink.addresses().await?;
         if addresses.iter().any(|a| a.address == binding.address && Some(a.index) != tunnel) {
             return Err(EffectError::AddressTaken(binding.address));
@@ -295,7 +307,33 @@ impl Effects {
             self.hooks.attach(&cgroup.directory, &name)?;
         }
         self.active = true;
-        self.write_config()
+        self.write_config()?;
+        self.hooks.replace_predecessor();
+        Ok(())
+    }
+
+    /// Closes what a dead agent had opened and is not leased or ignored any more; to be called once, when all is settled
+    /// that was to be taken over.
+    pub(super) fn close_what_was_left(&mut self) {
+        if !std::mem::take(&mut self.takes_over) {
+            return;
+        }
+        let closed = self.hooks.verdicts().and_then(|verdicts| {
+            let (book, whole) = (&self.book, self.book.is_whole());
+            let stale = verdicts.into_iter().filter(|(port, verdict)| match verdict.state {
+                host::PORT_GRANTED => whole || book.holder(*port).is_none(),
+                host::PORT_IGNORED => !book.ignores(*port),
+                _ => false,
+            });
+            let stale: Vec<u16> = stale.map(|(port, _)| port).collect();
+            if !stale.is_empty() {
+                tracing::info!(ports = %ports::as_text(&stale.iter().copied().collect()), "not leased any more");
+            }
+            self.book.close(&mut self.hooks, stale)
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, "the port table is not written");
+        }
     }
 
     /// The cgroup, for people.
@@ -345,6 +383,7 @@ impl Effects {
     pub fn open_wide(&mut self) {
         use crate::hooks::PortTable as _;
         self.active = false;
+        self.takes_over = false;
         let outcome = self.write_config().and_then(|()| {
             for port in self.hooks.waiting()? {
                 self.book.pass(&mut self.hooks, port)?;
@@ -363,6 +402,10 @@ impl Effects {
     ///
     /// The first of them.
     pub async fn undo(mut self, keep_registration: bool) -> Result<(), EffectError> {
+        if keep_registration && self.takes_over {
+            // Nothing was changed, and the next start takes it over.
+            return Ok(());
+        }
         // Who waits inside a hook that is taken off goes on at once, too.
         self.active = false;
         let mut outcome = self.write_config();

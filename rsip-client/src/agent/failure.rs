@@ -110,7 +110,7 @@ pub(super) fn hooks_failure(error: &HooksError) -> anyhow::Error {
         HooksError::CannotPark(_) => {
             Failure::new(ExitCode::Missing, error.to_string()).hint("use --wait auto or --wait poll").into()
         }
-        HooksError::Map { .. } | HooksError::Events(_) => {
+        HooksError::Map { .. } | HooksError::Events(_) | HooksError::Pin(_) => {
             Failure::new(ExitCode::Failure, super::describe(error)).into()
         }
     }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use rsip_proto::host::GatewayState;
+use rsip_proto::host::{BindingState, GatewayState};
 
 use super::{Agent, Stage, failure, is_ephemeral};
+use crate::clock;
 use crate::control::Response;
 
 impl Agent {
@@ -32,7 +33,7 @@ impl Agent {
     /// Whether the start has succeeded, or failed.
     pub(super) fn check_start(&mut self) {
         let Stage::Starting { until } = self.stage else { return };
-        let now = Instant::now();
+        let now = clock::now();
         let view = self.host.view(now);
         let registered = view.gateway == GatewayState::Registered;
         let has_ephemeral = !self.settings.wants_ephemeral() || self.effects.book.has_ephemeral();
@@ -61,6 +62,20 @@ impl Agent {
         }
     }
 
+    /// Each second: programs may wait for this agent a while longer, and what a dead one left is settled in the end.
+    pub(super) fn show_life(&mut self) {
+        if let Err(error) = self.effects.hooks.beat() {
+            tracing::error!(%error, "programs cannot see that the agent lives");
+        }
+        if self.effects.takes_over() && self.effects.is_active() {
+            let view = self.host.view(clock::now());
+            let open = view.bindings.iter().any(|view| view.state == BindingState::Resumed);
+            if !open && view.gateway == GatewayState::Registered {
+                self.effects.close_what_was_left();
+            }
+        }
+    }
+
     /// Begins to leave: programs go on as if there were no agent, the gateway is told.
     pub(super) fn stop(&mut self, now: Instant, failure: Option<anyhow::Error>) {
         if let Stage::Stopping { .. } = self.stage {
@@ -70,15 +85,21 @@ impl Agent {
         self.service.stopping();
         let failed = failure.is_some();
         self.stage = Stage::Stopping { failure, callers: Vec::new() };
-        self.effects.open_wide();
         // After a crash, and nobody answers: what the gateway may still hold for us is left to the next start.
         let unheard = self.host.view(now).gateway != GatewayState::Registered;
         if failed && self.resumed && unheard && self.effects.book.bindings().next().is_none() {
             self.abandoned = true;
             self.done = true;
+            if self.effects.takes_over() {
+                tracing::warn!(
+                    "what the last agent left stays at work for the next start; `rsip-client down` undoes it"
+                );
+                return;
+            }
         } else {
             self.host.shutdown(now);
         }
+        self.effects.open_wide();
     }
 
     /// Restores the host, and answers those who asked for it.

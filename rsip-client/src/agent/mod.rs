@@ -58,6 +58,7 @@ use self::holders::Holders;
 use self::listeners::Listeners;
 use self::trouble::Trouble;
 use self::wants::Wants;
+use crate::clock;
 use crate::control::{PortOutcome, Request, Response};
 use crate::hooks::HooksError;
 use crate::transport::{Numbered, Transport, TransportEvent};
@@ -168,11 +169,11 @@ impl Agent {
     ///
     /// Why it could not start, or what could not be restored.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        self.host.start(Instant::now());
+        self.host.start(clock::now());
         self.carry_out().await;
         while !self.done {
             let input = self.next_input().await;
-            self.handle(input, Instant::now()).await;
+            self.handle(input, clock::now()).await;
             self.carry_out().await;
             self.check_start();
             self.carry_out().await;
@@ -182,7 +183,7 @@ impl Agent {
     }
 
     async fn next_input(&mut self) -> Input {
-        let deadline = tokio::time::Instant::from_std(self.deadline());
+        let deadline = tokio::time::Instant::from_std(clock::timer(self.deadline()));
         let [terminate, interrupt] = &mut self.signals;
         tokio::select! {
             biased;
@@ -258,6 +259,7 @@ impl Agent {
         }
         if self.tick <= now {
             self.tick = now + TICK;
+            self.show_life();
             self.look_for_the_untold(now);
             self.look_at_ephemeral(now).await;
             self.effects.follow_cgroups();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rsip_ebpf_common::host::{Event, ROOM_TCP, ROOM_UDP};
 
 use super::{Agent, Stage, describe};
-use crate::book::monotonic_now;
+use crate::clock;
 use crate::ephemeral::planner::{Planner, Step};
 use crate::ephemeral::tally::{self, Destination, Tally};
 use crate::hooks::HooksError;
@@ -101,7 +101,7 @@ impl Agent {
     }
 
     fn tally_room(&mut self, slot: u32, open: &BTreeSet<u16>) -> Result<usize, RoomError> {
-        let at = u64::try_from(monotonic_now().as_nanos()).unwrap_or(u64::MAX);
+        let at = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
         // What begins from here on counts twice, perhaps, and never not at all.
         let begun = self.effects.hooks.room_begun(slot)?;
         let taken = match slot {

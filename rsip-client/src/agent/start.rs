@@ -34,8 +34,10 @@ use super::wants::Wants;
 use super::{Agent, Settings, Stage, choice};
 use crate::book::Book;
 use crate::cli::{OnTimeout, PrivilegedPorts, Up};
+use crate::clock;
 use crate::ephemeral::planner::Planner;
 use crate::hooks::any::Hooks;
+use crate::hooks::pins::{self, Pins};
 use crate::recovery;
 use crate::rules::set::RuleSet;
 use crate::state::{State, Terms};
@@ -138,14 +140,23 @@ pub(crate) async fn serve(
     };
     let wait = (!arguments.no_hooks).then_some(arguments.wait);
     let tunnels = usable_tunnels(&netlink, arguments).await?;
-    let hooks = Hooks::load(wait, !kernel).map_err(|error| failure::hooks_failure(&error))?;
+    let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
+    let needs_programs = !(arguments.no_hooks && kernel);
+    let pins = match needs_programs.then(|| Pins::open(netns_cookie)) {
+        None => None,
+        Some(Ok(pins)) => Some(pins),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "nothing is pinned: hooks and tunnel will end with the agent");
+            None
+        }
+    };
+    let hooks = Hooks::load(wait, !kernel, pins).map_err(|error| failure::hooks_failure(&error))?;
     match hooks.waiting_way() {
         Some(waiting) => tracing::info!(way = %waiting.way, why = waiting.why, "binds wait"),
         None => tracing::info!("no hooks: binds and connects are not looked at"),
     }
 
     let transport = transport_name(arguments.transport.into()).to_owned();
-    let previous = previous_state(&netlink, &directory, netns_cookie, gateway).await?;
     let resumed = previous.is_some();
     let mut state = previous.unwrap_or_else(|| {
         let mut state = State::new(netns_cookie, gateway, transport.clone());
@@ -167,7 +178,7 @@ pub(crate) async fn serve(
         state.transport = transport;
         state.terms = terms;
     }
-    let now = Instant::now();
+    let now = clock::now();
     let saved = SavedState::from(&state.registration);
     let host = if resumed {
         Host::resume(host_config(arguments, tunnels), saved, now)
@@ -400,8 +411,8 @@ async fn find_path(
     }
 }
 
-/// What a predecessor that crashed has left: its rules are removed, its registration is taken over if it was at the same
-/// gateway; everything else of it is undone.
+/// What a predecessor that crashed has left: its registration is taken over if it was at the same gateway, and with it
+/// hooks, tunnel and rules, if they are at work; everything else of it is undone.
 async fn previous_state(
     netlink: &Netlink,
     directory: &FilePath,
@@ -409,11 +420,12 @@ async fn previous_state(
     gateway: SocketAddrV4,
 ) -> anyhow::Result<Option<State>> {
     let state = recovery::load(directory, netns_cookie)?;
-    let private = state.as_ref().and_then(|state| state.private_interface.as_deref());
-    let cleaned = tunnel::remove_leftovers(netlink, private).await;
-    cleaned.map_err(|error: TunnelError| failure::failure(EffectError::Tunnel(error)))?;
     match state {
         Some(state) if state.gateway == gateway => {
+            if !pins::are_left(netns_cookie) {
+                let cleaned = tunnel::remove_leftovers(netlink, state.private_interface.as_deref()).await;
+                cleaned.map_err(|error: TunnelError| failure::failure(EffectError::Tunnel(error)))?;
+            }
             tracing::info!("going on where the last agent ended");
             Ok(Some(state))
         }
@@ -422,7 +434,7 @@ async fn previous_state(
             recovery::undo(&state, netlink, directory).await?;
             Ok(None)
         }
-        None => Ok(None),
+        None => recovery::remove_unknown(netlink, netns_cookie).await.map(|()| None),
     }
 }
 

@@ -10,6 +10,7 @@ use rsip_sys::netlink::{Link, Netlink, Prefix};
 use rsip_sys::tc::{Attachment, EbpfError, Method};
 
 use super::ebpf::{EbpfHooks, ProgramStatus};
+use super::pins::Pins;
 use super::wait::{Chosen, Wish};
 use super::{HooksError, PortTable};
 use crate::rules::compile::Compiled;
@@ -31,10 +32,10 @@ impl Hooks {
     /// # Errors
     ///
     /// The object is missing, or the kernel lacks something that it needs.
-    pub fn load(hooks: Option<Wish>, tunnel: bool) -> Result<Self, HooksError> {
+    pub fn load(hooks: Option<Wish>, tunnel: bool, pins: Option<Pins>) -> Result<Self, HooksError> {
         match (hooks, tunnel) {
-            (Some(wish), _) => Ok(Self::Full(Box::new(EbpfHooks::load(Some(wish))?))),
-            (None, true) => Ok(Self::TunnelOnly(Box::new(EbpfHooks::load(None)?))),
+            (Some(wish), _) => Ok(Self::Full(Box::new(EbpfHooks::load(Some(wish), pins)?))),
+            (None, true) => Ok(Self::TunnelOnly(Box::new(EbpfHooks::load(None, pins)?))),
             (None, false) => Ok(Self::None),
         }
     }
@@ -90,7 +91,42 @@ impl Hooks {
         }
     }
 
-    /// Takes the cgroup programs off.
+    /// See [`EbpfHooks::beat`].
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn beat(&mut self) -> Result<(), HooksError> {
+        self.ebpf_mut().map_or(Ok(()), EbpfHooks::beat)
+    }
+
+    /// See [`EbpfHooks::are_taken_over`].
+    pub fn are_taken_over(&self) -> bool {
+        self.ebpf().is_some_and(EbpfHooks::are_taken_over)
+    }
+
+    /// See [`EbpfHooks::verdicts`].
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn verdicts(&self) -> Result<Vec<(u16, host::Port)>, HooksError> {
+        self.ebpf().map_or_else(|| Ok(Vec::new()), EbpfHooks::verdicts)
+    }
+
+    /// See [`EbpfHooks::replace_predecessor`].
+    pub fn replace_predecessor(&mut self) {
+        if let Some(ebpf) = self.ebpf_mut() {
+            ebpf.replace_predecessor();
+        }
+    }
+
+    /// Whether what is attached outlives the agent.
+    pub fn are_pinned(&self) -> bool {
+        self.ebpf().is_some_and(EbpfHooks::are_pinned)
+    }
+
+    /// Takes the cgroup programs off, and unpins everything.
     pub fn detach(&mut self) {
         if let Some(ebpf) = self.ebpf_mut() {
             ebpf.detach();

@@ -3,22 +3,28 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramError};
-use rsip_ebpf_common::host::{self, Counter, Event, maps, programs};
+use rsip_ebpf_common::host::{self, Counter, EVENT_WANT_PORT, Event, maps, programs};
 use rsip_ebpf_common::layout::Layout;
 use rsip_sys::netlink::{Link, Netlink, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 use tokio::io::unix::AsyncFd;
 
+use super::pins::{Held, Pins};
 use super::room::Rooms;
 use super::rules::RuleMaps;
 use super::wait::{self, Chosen, Wish};
 use super::{HooksError, PortTable, layout::Places, links};
+use crate::clock;
 
 use crate::rules::compile::Compiled;
 
@@ -27,6 +33,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rs
 
 /// Events taken from the ring before anything else gets its turn.
 const BUDGET: usize = 256;
+
+/// After so long without a sign of life of the agent nobody waits for it any more. It gives one each second.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Which type a cgroup program is of.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +79,16 @@ pub struct EbpfHooks {
     local: LpmTrie<MapData, [u8; 4], u8>,
     counters: PerCpuArray<MapData, u64>,
     rooms: Rooms,
+    heartbeat: Array<MapData, u64>,
     rules: RuleMaps,
     events: AsyncFd<RingBuf<MapData>>,
-    links: Vec<(&'static str, FdLink)>,
+    /// Events that a dead agent did not hear.
+    left: Vec<Event>,
+    /// What outlives the agent; `None`: nothing does.
+    pins: Option<Pins>,
+    /// Pins of this agent beside those in `links`.
+    pinned: BTreeSet<PathBuf>,
+    links: Vec<(&'static str, Held)>,
     waiting: Option<Chosen>,
     v6only: (u32, u32),
     known_local: BTreeSet<Prefix>,
@@ -91,13 +107,26 @@ impl std::fmt::Debug for EbpfHooks {
 
 impl EbpfHooks {
     /// Loads the object and its programs, and finds a way of waiting. Nothing is attached to any cgroup or interface. `None`:
-    /// the programs of the tunnel alone, which nobody waits for.
+    /// the programs of the tunnel alone, which nobody waits for. With `pins`, the maps of a predecessor are used on, and what
+    /// is attached later outlives the process.
     ///
     /// # Errors
     ///
     /// The object is missing, or the kernel lacks something that it needs.
-    pub fn load(wish: Option<Wish>) -> Result<Self, HooksError> {
-        let mut ebpf = tc::load_object(OBJECT)?;
+    pub fn load(wish: Option<Wish>, pins: Option<Pins>) -> Result<Self, HooksError> {
+        let mut ebpf = match &pins {
+            Some(pins) => {
+                let (ebpf, used_on) = tc::load_object_pinned(OBJECT, pins.maps())?;
+                if pins.taken_over() {
+                    tracing::info!(
+                        maps = used_on.len(),
+                        "the last agent's hooks are at work: taking them over"
+                    );
+                }
+                ebpf
+            }
+            None => tc::load_object(OBJECT)?,
+        };
         for (name, kind) in CGROUP_PROGRAMS.into_iter().filter(|_| wish.is_some()) {
             load_program(&mut ebpf, name, kind)?;
         }
@@ -107,27 +136,81 @@ impl EbpfHooks {
         let places = Places::of_this_kernel();
         let mut layout: Array<MapData, Layout> = tc::take_map(&mut ebpf, rsip_ebpf_common::layout::MAP)?;
         layout.set(0, places.layout, 0).map_err(map_error(rsip_ebpf_common::layout::MAP))?;
-        let waiting = wish.map(|wish| wait::choose(&mut ebpf, wish)).transpose()?;
-        let ring: RingBuf<MapData> = tc::take_map(&mut ebpf, maps::EVENTS)?;
+        let mut waiting = wish.map(|wish| wait::choose(&mut ebpf, wish)).transpose()?;
+        let mut pinned = BTreeSet::new();
+        if let (Some(waiting), Some(pins)) = (&mut waiting, &pins) {
+            pinned.extend(waiting.pin(pins).map_err(HooksError::Pin)?);
+        }
+        let mut ring: RingBuf<MapData> = tc::take_map(&mut ebpf, maps::EVENTS)?;
+        let mut pending: HashMap<MapData, u32, host::Pending> = tc::take_map(&mut ebpf, maps::PENDING)?;
+        // Of those who asked a dead agent some have an answer by now: their time was over.
+        forget_the_answered(&mut pending);
+        let is_of_use = |event: &Event| event.kind != EVENT_WANT_PORT || pending.get(&event.port, 0).is_ok();
+        let left = std::iter::from_fn(|| ring.next().map(|item| read_event(&item))).flatten();
+        let left: Vec<Event> = left.filter(is_of_use).collect();
         // SAFETY: the ring owns its map's descriptor, keeps it open until it is dropped, and always gives the same one.
         let events = unsafe { AsyncFd::register(ring) }.map_err(|error| HooksError::Events(error.into()))?;
-        Ok(Self {
+        let local: LpmTrie<MapData, [u8; 4], u8> = tc::take_map(&mut ebpf, maps::LOCAL)?;
+        let known_local = local.keys().filter_map(|key| prefix(key.ok()?)).collect();
+        let mut hooks = Self {
             config: tc::take_map(&mut ebpf, maps::CONFIG)?,
             ports: tc::take_map(&mut ebpf, maps::PORTS)?,
-            pending: tc::take_map(&mut ebpf, maps::PENDING)?,
+            pending,
+            left,
             uses: tc::take_map(&mut ebpf, maps::USES)?,
             sockets: tc::take_map(&mut ebpf, maps::SOCKETS)?,
-            local: tc::take_map(&mut ebpf, maps::LOCAL)?,
+            local,
             counters: tc::take_map(&mut ebpf, maps::COUNTERS)?,
             rooms: Rooms::of(&mut ebpf)?,
+            heartbeat: tc::take_map(&mut ebpf, maps::HEARTBEAT)?,
             rules: RuleMaps::take(&mut ebpf)?,
             events,
             ebpf,
             waiting,
             v6only: places.v6only,
+            pins,
+            pinned,
             links: Vec::new(),
-            known_local: BTreeSet::new(),
-        })
+            known_local,
+        };
+        hooks.beat()?;
+        Ok(hooks)
+    }
+
+    /// The agent lives: programs may wait for it a while longer.
+    ///
+    /// # Errors
+    ///
+    /// The map does not take it.
+    pub fn beat(&mut self) -> Result<(), HooksError> {
+        let until = clock::monotonic() + SILENCE;
+        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        self.heartbeat.set(0, until, 0).map_err(map_error(maps::HEARTBEAT))
+    }
+
+    /// Whether a predecessor's hooks are at work until this agent's take their place.
+    pub fn are_taken_over(&self) -> bool {
+        self.pins.as_ref().is_some_and(Pins::taken_over)
+    }
+
+    /// Whether what is attached outlives the agent.
+    pub const fn are_pinned(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    /// Ports in the table that have a verdict of their own, with it: what a predecessor has left.
+    ///
+    /// # Errors
+    ///
+    /// The map does not give it.
+    pub fn verdicts(&self) -> Result<Vec<(u16, host::Port)>, HooksError> {
+        (0..=u16::MAX)
+            .filter_map(|port| match self.ports.get(&u32::from(port), 0) {
+                Ok(verdict) if verdict.state == host::PORT_UNKNOWN => None,
+                Ok(verdict) => Some(Ok((port, verdict))),
+                Err(error) => Some(Err(map_error(maps::PORTS)(error))),
+            })
+            .collect()
     }
 
     /// How bind() waits, and why so.
@@ -169,22 +252,40 @@ impl EbpfHooks {
     ///
     /// The kernel refuses; those that were attached before stay until [`EbpfHooks::detach`].
     pub fn attach(&mut self, cgroup: &File, name_of_cgroup: &str) -> Result<(), HooksError> {
+        // The kernel's number for a cgroup.
+        let number = cgroup.metadata().map_err(HooksError::Pin)?.ino();
         for (name, kind) in CGROUP_PROGRAMS {
-            let link =
-                attach_program(&mut self.ebpf, name, kind, cgroup).map_err(|source| EbpfError::Attach {
-                    name: name.to_owned(),
-                    target: name_of_cgroup.to_owned(),
-                    source: Box::new(source),
-                })?;
+            let path = self.pins.as_ref().map(|pins| pins.hook(number, name));
+            let link = hold_program(&mut self.ebpf, name, kind, cgroup, path.as_deref());
+            let link = link.map_err(|source| EbpfError::Attach {
+                name: name.to_owned(),
+                target: name_of_cgroup.to_owned(),
+                source: Box::new(source),
+            })?;
             self.links.push((name, link));
         }
         Ok(())
     }
 
-    /// Takes the cgroup programs off.
+    /// Everything that this agent needs is attached: what a predecessor has left beside it is taken off.
+    pub fn replace_predecessor(&mut self) {
+        let Some(pins) = &self.pins else { return };
+        let links = self.links.iter().filter_map(|(_, link)| link.path().map(Path::to_owned));
+        let ours: Vec<PathBuf> = links.chain(self.pinned.iter().cloned()).collect();
+        pins.let_go_of_all_but(&ours);
+    }
+
+    /// Takes the cgroup programs off, and unpins everything.
     pub fn detach(&mut self) {
         // In reverse: who lets pass goes before who counts.
-        while self.links.pop().is_some() {}
+        while let Some((_, link)) = self.links.pop() {
+            link.detach();
+        }
+        if let Some(pins) = &self.pins
+            && let Err(error) = pins.remove()
+        {
+            tracing::warn!(%error, "what is pinned stays");
+        }
     }
 
     /// Puts the program that encapsulates on the tunnel device.
@@ -198,7 +299,9 @@ impl EbpfHooks {
         tunnel: &Link,
         forced: Option<Method>,
     ) -> Result<Attachment, EbpfError> {
-        tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_OUT, tunnel, Direction::Egress, forced).await
+        let pin = self.pin_of(tunnel, programs::TUNNEL_OUT);
+        let how = (forced, pin.as_deref());
+        tc::attach_pinned(&mut self.ebpf, netlink, programs::TUNNEL_OUT, tunnel, Direction::Egress, how).await
     }
 
     /// Puts the program that decapsulates on the private interface.
@@ -212,7 +315,16 @@ impl EbpfHooks {
         private: &Link,
         forced: Option<Method>,
     ) -> Result<Attachment, EbpfError> {
-        tc::attach(&mut self.ebpf, netlink, programs::TUNNEL_IN, private, Direction::Ingress, forced).await
+        let pin = self.pin_of(private, programs::TUNNEL_IN);
+        let how = (forced, pin.as_deref());
+        tc::attach_pinned(&mut self.ebpf, netlink, programs::TUNNEL_IN, private, Direction::Ingress, how)
+            .await
+    }
+
+    fn pin_of(&mut self, interface: &Link, program: &str) -> Option<PathBuf> {
+        let path = self.pins.as_ref()?.tunnel(interface.index, program);
+        self.pinned.insert(path.clone());
+        Some(path)
     }
 
     /// Makes `LOCAL` say exactly this. What is to be added comes before what is to be removed.
@@ -240,6 +352,9 @@ impl EbpfHooks {
     ///
     /// The ring cannot be waited for.
     pub async fn events(&mut self) -> Result<Vec<Event>, HooksError> {
+        if !self.left.is_empty() {
+            return Ok(std::mem::take(&mut self.left));
+        }
         let mut ready = self.events.readable_mut().await.map_err(HooksError::Events)?;
         let mut events = Vec::new();
         let ring = ready.get_inner_mut();
@@ -322,11 +437,19 @@ impl EbpfHooks {
         CGROUP_PROGRAMS
             .iter()
             .map(|&(name, _)| {
-                let info = self.links.iter().find(|(n, _)| *n == name).and_then(|(_, l)| l.info().ok());
-                let attached = info
-                    .as_ref()
-                    .is_some_and(|info| cgroups.get(&info.id()).is_some_and(|cgroup| *cgroup != 0));
-                ProgramStatus { name, id: info.map_or(0, |info| info.program_id()), attached }
+                let link = self.links.iter().find(|(n, _)| *n == name).map(|(_, link)| link);
+                let (id, attached) = match link {
+                    None => (0, false),
+                    Some(Held::Pinned(link, _)) => {
+                        let info = link.info().unwrap_or_default();
+                        (info.program, info.target != 0)
+                    }
+                    Some(Held::Loose(link)) => link.info().map_or((0, false), |info| {
+                        let cgroup = cgroups.get(&info.id());
+                        (info.program_id(), cgroup.is_some_and(|cgroup| *cgroup != 0))
+                    }),
+                };
+                ProgramStatus { name, id, attached }
             })
             .collect()
     }
@@ -387,6 +510,33 @@ fn program_error(name: &str, source: ProgramError) -> EbpfError {
     EbpfError::Program { name: name.to_owned(), source: Box::new(source) }
 }
 
+fn forget_the_answered(pending: &mut HashMap<MapData, u32, host::Pending>) {
+    let now = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
+    let over = pending.iter().flatten().filter(|(_, entry)| entry.deadline_ns <= now);
+    let over: Vec<u32> = over.map(|(port, _)| port).collect();
+    for port in over {
+        // Gone already is as good.
+        drop(pending.remove(&port));
+    }
+}
+
+/// Attaches a program, or has a predecessor's link at `path` run it.
+fn hold_program(
+    ebpf: &mut Ebpf,
+    name: &str,
+    kind: Kind,
+    cgroup: &File,
+    path: Option<&Path>,
+) -> Result<Held, ProgramError> {
+    let Some(path) = path else { return attach_program(ebpf, name, kind, cgroup).map(Held::Loose) };
+    let program = ebpf.program(name).ok_or(ProgramError::NotLoaded)?.fd()?;
+    if let Some(held) = Held::take_over(path, program.as_fd()) {
+        return Ok(held);
+    }
+    let link = attach_program(ebpf, name, kind, cgroup)?;
+    Held::pin(link, path).map_err(ProgramError::IOError)
+}
+
 fn attach_program(ebpf: &mut Ebpf, name: &str, kind: Kind, cgroup: &File) -> Result<FdLink, ProgramError> {
     // Links always allow others beside them; the kernel refuses flags that say so (they are for bpf_prog_attach).
     let mode = CgroupAttachMode::Single;
@@ -412,6 +562,10 @@ pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> HooksError {
 
 fn key(prefix: Prefix) -> Key<[u8; 4]> {
     Key::new(u32::from(prefix.length), prefix.address.octets())
+}
+
+fn prefix(key: Key<[u8; 4]>) -> Option<Prefix> {
+    Some(Prefix { address: key.data().into(), length: u8::try_from(key.prefix_len()).ok()? })
 }
 
 /// An address as the programs see it: in network byte order.

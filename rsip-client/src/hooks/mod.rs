@@ -8,6 +8,7 @@ mod btf;
 pub mod ebpf;
 pub mod layout;
 mod links;
+pub mod pins;
 mod room;
 mod rules;
 pub mod wait;
@@ -32,6 +33,9 @@ pub enum HooksError {
     /// `--wait=park…`, and there is no such way to park.
     #[error("this kernel cannot restart a waiting bind(): {0}")]
     CannotPark(String),
+    /// Something cannot be pinned.
+    #[error("cannot pin: {0}")]
+    Pin(std::io::Error),
     /// The event ring cannot be waited for.
     #[error("cannot wait for events: {0}")]
     Events(std::io::Error),

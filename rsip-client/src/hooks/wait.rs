@@ -6,9 +6,11 @@
 //! | park (raw tracepoint) | raw tracepoint programs with the tracing helpers | runs where trampolines do not load |
 //! | poll | `bpf_loop` (Linux 5.17) | needs nothing else, but holds its CPU while it waits |
 
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, io};
 
 use aya::programs::fexit::FExitLink;
+use aya::programs::links::FdLink;
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::{FExit, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
@@ -16,6 +18,7 @@ use rsip_ebpf_common::host::{self, programs};
 use rsip_sys::tc;
 
 use super::HooksError;
+use super::pins::Pins;
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -83,15 +86,32 @@ pub struct Chosen {
     pub way: Way,
     /// Why not a better one; empty: there is none better.
     pub why: String,
-    #[expect(dead_code, reason = "held for its Drop")]
     link: Option<SenderLink>,
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for their Drop")]
 enum SenderLink {
     Fexit(FExitLink),
     Tracepoint(RawTracePointLink),
+}
+
+impl Chosen {
+    /// Gives the sender's link a name, under which it outlives the process. `None`: nobody sends.
+    ///
+    /// # Errors
+    ///
+    /// The file system does not take it.
+    pub fn pin(&mut self, pins: &Pins) -> io::Result<Option<PathBuf>> {
+        let link = match self.link.take() {
+            None => return Ok(None),
+            Some(SenderLink::Fexit(link)) => FdLink::try_from(link),
+            Some(SenderLink::Tracepoint(link)) => FdLink::try_from(link),
+        };
+        let link = link.map_err(io::Error::other)?;
+        let path = pins.sender(link.info().map_err(io::Error::other)?.program_id());
+        link.pin(&path).map_err(io::Error::other)?;
+        Ok(Some(path))
+    }
 }
 
 /// The helper that the fexit program follows: hooks call it where they want signals sent.

@@ -1,5 +1,6 @@
 //! The tun device `rsip`: the interface that the leased address lives on. Nobody reads it: the program on its way out
-//! encapsulates and redirects. It exists as long as its descriptor is open, so a dead agent leaves none.
+//! encapsulates and redirects. It can be made to outlive the agent: without a process it has no carrier, which matters to
+//! nobody, since the program takes each packet before any queue does.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -41,7 +42,7 @@ pub enum DeviceError {
     Netlink(#[from] NetlinkError),
 }
 
-/// The device. Dropping it removes it, unless it is one of the kernel's own.
+/// The device. Dropping it removes it, unless it is one of the kernel's own; a process that is killed leaves a lasting one.
 #[derive(Debug)]
 pub struct Device {
     /// What keeps a tun device alive; `None`: one of the kernel's own.
@@ -86,17 +87,18 @@ impl Device {
         Ok(())
     }
 
-    /// Makes the device, and brings it up with this MTU.
+    /// Makes the device, or takes over that of a predecessor, and brings it up with this MTU. `lasting`: it stays when the
+    /// process is killed.
     ///
     /// # Errors
     ///
     /// The name is taken, or the kernel refuses.
-    pub async fn create(netlink: &Netlink, mtu: u32) -> Result<Self, DeviceError> {
-        wait_for_predecessor(netlink).await?;
-        let descriptor =
-            OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(DeviceError::Open)?;
-        set_name(&descriptor)?;
+    pub async fn create(netlink: &Netlink, mtu: u32, lasting: bool) -> Result<Self, DeviceError> {
+        // One of another type.
+        kernel::remove_leftover(netlink).await?;
+        let descriptor = take(netlink).await?;
         leave_checksums(&descriptor)?;
+        persist(&descriptor, lasting)?;
         let link = netlink.link(NAME).await?;
         let alias = LinkUnspec::new_with_index(link.index).alias(ALIAS).build();
         netlink
@@ -119,18 +121,66 @@ fn without_ipv6() {
     }
 }
 
-/// The descriptors of a killed process close one by one: its lock may be free a moment before its device is gone.
-pub(super) async fn wait_for_predecessor(netlink: &Netlink) -> Result<(), DeviceError> {
+impl Drop for Device {
+    fn drop(&mut self) {
+        // A panic is a crash: what outlives the one outlives the other.
+        if !std::thread::panicking()
+            && let Some(descriptor) = &self.descriptor
+            && let Err(error) = persist(descriptor, false)
+        {
+            tracing::warn!(%error, "the tunnel device stays");
+        }
+    }
+}
+
+/// A descriptor of the device. Those of a killed process close one by one: its lock may be free a moment before its
+/// device is.
+async fn take(netlink: &Netlink) -> Result<File, DeviceError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match netlink.link(NAME).await {
-            Err(NetlinkError::NoSuchInterface(_)) => return Ok(()),
+            Err(NetlinkError::NoSuchInterface(_)) => {}
             Err(error) => return Err(error.into()),
             Ok(link) if !is_ours(netlink, &link).await? => return Err(DeviceError::Foreign),
-            Ok(_) if tokio::time::Instant::now() >= deadline => return Err(DeviceError::Foreign),
-            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Ok(_) => {}
+        }
+        let descriptor =
+            OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(DeviceError::Open)?;
+        match set_name(&descriptor) {
+            Err(DeviceError::Create(error))
+                if error.raw_os_error() == Some(libc::EBUSY) && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome.map(|()| descriptor),
         }
     }
+}
+
+/// Removes the device of a dead agent. One that is not ours stays.
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub async fn remove_leftover(netlink: &Netlink) -> Result<(), DeviceError> {
+    let link = match netlink.link(NAME).await {
+        Ok(link) => link,
+        Err(NetlinkError::NoSuchInterface(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !is_ours(netlink, &link).await? {
+        return Ok(());
+    }
+    let outcome = netlink.delete_link(link.index).await;
+    outcome.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error.into()) })
+}
+
+/// Whether the device stays when its last descriptor is closed.
+fn persist(descriptor: &File, lasting: bool) -> Result<(), DeviceError> {
+    // SAFETY: the argument of TUNSETPERSIST is a number; the descriptor is open.
+    let result =
+        unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETPERSIST, libc::c_ulong::from(lasting)) };
+    nix::Error::result(result).map(drop).map_err(|errno| DeviceError::Create(errno.into()))
 }
 
 /// Whose interface has the name: `None`: nobody's; `true`: an agent's.
@@ -140,7 +190,7 @@ pub(super) async fn wait_for_predecessor(netlink: &Netlink) -> Result<(), Device
 /// The kernel does not tell.
 pub async fn owner(netlink: &Netlink) -> Result<Option<bool>, DeviceError> {
     match netlink.link(NAME).await {
-        Ok(link) => is_ours(netlink, &link).await.map(Some),
+        Ok(link) => Ok(Some(is_ours(netlink, &link).await?)),
         Err(NetlinkError::NoSuchInterface(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -176,8 +226,7 @@ fn set_name(descriptor: &File) -> Result<(), DeviceError> {
     for (to, from) in name.iter_mut().zip(NAME.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    // IFF_TUN_EXCL is the sign bit of the field, which has 16 bits.
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI;
     let [low, high, ..] = flags.to_le_bytes();
     let flags = libc::c_short::from_le_bytes([low, high]);
     let mut request =

@@ -9,7 +9,7 @@ use rsip_sys::netlink::{Link, Netlink, NetlinkError};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::{LinkGre, LinkIpIp, LinkUnspec};
 
-use super::device::{ALIAS, DeviceError, NAME, is_ours, message, wait_for_predecessor};
+use super::device::{self, ALIAS, DeviceError, NAME, is_ours, message};
 
 /// For finding out whether the kernel has a type; there for a moment.
 const PROBE: &str = "rsip-probe";
@@ -49,8 +49,11 @@ pub async fn has(netlink: &Netlink, kind: TunnelType) -> Result<bool, DeviceErro
 ///
 /// The name is taken, or the kernel has none of this type.
 pub(super) async fn create(netlink: &Netlink, kind: TunnelType, ends: Ends) -> Result<Link, DeviceError> {
-    remove_leftover(netlink).await?;
-    wait_for_predecessor(netlink).await?;
+    // Of whichever type it is; what stays is not ours, and the kernel says so.
+    device::remove_leftover(netlink).await?;
+    if device::owner(netlink).await? == Some(false) {
+        return Err(DeviceError::Foreign);
+    }
     add(netlink, NAME, kind, ends).await?;
     let link = netlink.link(NAME).await?;
     let alias = LinkUnspec::new_with_index(link.index).alias(ALIAS).build();

@@ -86,7 +86,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Makes the device and attaches the programs; no address yet.
+    /// Makes the device and attaches the programs; no address yet. What a dead agent left at work is taken over, without a
+    /// moment in which it is not.
     ///
     /// # Errors
     ///
@@ -104,8 +105,11 @@ impl Tunnel {
             let ends = kernel::Ends { local: path.source, remote: endpoint };
             Device::of_kernel(netlink, kind, ends, mtu).await?
         } else {
-            Device::create(netlink, mtu).await?
+            Device::create(netlink, mtu, hooks.are_pinned()).await?
         };
+        // A dead agent's device has its address still.
+        let mut addresses = netlink.addresses().await?.into_iter();
+        let left = addresses.find(|address| address.index == device.link.index).map(|found| found.address);
         let outward = hooks.attach_outward(netlink, &device.link, options.forced).await?;
         let inward = match hooks.attach_inward(netlink, &path.interface, options.forced).await {
             Ok(inward) => inward,
@@ -126,7 +130,7 @@ impl Tunnel {
             endpoints: [endpoint].into(),
             hop: hop(path),
             direct: BTreeSet::new(),
-            public: None,
+            public: left,
         })
     }
 
@@ -300,15 +304,15 @@ fn inner_mtu(kind: TunnelType, outer: u32, wanted: Option<u32>) -> u32 {
     wanted.map_or(fits, |wanted| wanted.min(fits))
 }
 
-/// Removes what a dead agent may have left: its rules and, on the private interface, the filter of a kernel without tcx
-/// links. (The device, its address and its route went with the process.)
+/// Removes what a dead agent may have left: its rules, its device and, on the private interface, the filter of a kernel
+/// without tcx links.
 ///
 /// # Errors
 ///
 /// The kernel refuses.
 pub async fn remove_leftovers(netlink: &Netlink, private: Option<&str>) -> Result<(), TunnelError> {
     routing::remove(netlink).await?;
-    kernel::remove_leftover(netlink).await?;
+    device::remove_leftover(netlink).await?;
     let Some(name) = private else { return Ok(()) };
     match netlink.link(name).await {
         Ok(link) => {

@@ -84,7 +84,7 @@ async fn picture(
 fn unbound_traffic_to_the_public_realm_enters_the_tunnel_and_nothing_else_does() {
     on_private_host(async |netlink| {
         let before = picture(&netlink).await;
-        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        let device = Device::create(&netlink, 1480, false).await.expect("tun is there");
         assert!(device.link.up && device.link.carrier);
         assert_eq!(device.link.mtu, 1480);
         let (tunnel, lan) = (device.link.index, netlink.link("lan").await.expect("there").index);
@@ -115,7 +115,7 @@ fn a_network_called_local_is_reached_without_the_tunnel_with_or_without_a_defaul
         let far: Prefix = "10.88.0.0/24".parse().expect("valid");
         let inside = Ipv4Addr::new(10, 88, 0, 5);
         let before = picture(&netlink).await;
-        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        let device = Device::create(&netlink, 1480, false).await.expect("tun is there");
         let (tunnel, lan) = (device.link.index, netlink.link("lan").await.expect("there").index);
         let address = InterfaceAddress { index: tunnel, address: PUBLIC, prefix_length: 32 };
         netlink.add_address(address).await.expect("new");
@@ -181,7 +181,7 @@ fn what_others_removed_comes_back_and_what_others_made_stays() {
         };
         netlink.add_rule(foreign).await.expect("new");
         let before = picture(&netlink).await;
-        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        let device = Device::create(&netlink, 1480, false).await.expect("tun is there");
         let index = device.link.index;
         for public in [PUBLIC, OTHER_PUBLIC] {
             let address = InterfaceAddress { index, address: public, prefix_length: 32 };
@@ -208,7 +208,7 @@ fn what_others_removed_comes_back_and_what_others_made_stays() {
 fn a_dead_agents_rules_are_removed() {
     on_private_host(async |netlink| {
         let before = picture(&netlink).await;
-        let device = Device::create(&netlink, 1480).await.expect("tun is there");
+        let device = Device::create(&netlink, 1480, false).await.expect("tun is there");
         routing::apply(&netlink, &plan(&netlink, device.link.index, PUBLIC).await)
             .await
             .expect_err("a source that is not ours yet");
@@ -230,7 +230,7 @@ fn a_foreign_device_of_our_name_is_not_touched() {
         let veth = rtnetlink::LinkVeth::new("rsip", "other").build();
         netlink.handle().link().add(veth).execute().await.expect("veth is there");
         let before = picture(&netlink).await;
-        let error = Device::create(&netlink, 1480).await.expect_err("the name is taken");
+        let error = Device::create(&netlink, 1480, false).await.expect_err("the name is taken");
         assert!(matches!(error, DeviceError::Foreign), "{error}");
         assert_eq!(picture(&netlink).await, before);
     });
@@ -267,7 +267,7 @@ fn tc(what: &str, interface: &str) -> String {
 }
 
 async fn tunnel(netlink: &Netlink, method: Method) -> Tunnel {
-    let mut hooks = Hooks::load(Some(Wish::Poll), true)
+    let mut hooks = Hooks::load(Some(Wish::Poll), true, None)
         .expect("`cargo xtask build-ebpf` was run before this crate was built");
     let path = path::find(netlink, GATEWAY, None).await.expect("on the link");
     let mut tunnel = Tunnel::create(
@@ -313,7 +313,7 @@ fn a_dead_agents_filter_is_removed_and_others_filters_stay() {
         assert_eq!(tc("qdisc", "lan"), qdisc, "the queueing discipline was only for us");
 
         // Another program on the same interface, which is not among those that a dead agent leaves there.
-        let mut hooks = Hooks::load(Some(Wish::Poll), true).expect("the object is built");
+        let mut hooks = Hooks::load(Some(Wish::Poll), true, None).expect("the object is built");
         let lan = netlink.link("lan").await.expect("there");
         let foreign = hooks.attach_outward(&netlink, &lan, Some(Method::Clsact)).await.expect("allowed");
         let with_foreign = tc("qdisc", "lan");
@@ -332,7 +332,7 @@ fn a_dead_agents_filter_is_removed_and_others_filters_stay() {
 #[test]
 fn follows_a_private_interface_that_is_made_anew() {
     on_private_host(async |netlink| {
-        let mut hooks = Hooks::load(Some(Wish::Poll), true).expect("the object is built");
+        let mut hooks = Hooks::load(Some(Wish::Poll), true, None).expect("the object is built");
         let path = path::find(&netlink, GATEWAY, None).await.expect("on the link");
         let mut tunnel =
             Tunnel::create(&netlink, &mut hooks, &path, GATEWAY, TunnelType::IpIp, Options::default())

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
+    helpers::generated::bpf_ktime_get_ns,
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -44,6 +45,8 @@ pub(crate) static ROOM_BASE: Array<RoomBase> = Array::with_max_entries(ROOM_SLOT
 #[map]
 pub(crate) static LAST_USER: Array<u64> = Array::with_max_entries(EVERY_PORT, 0);
 #[map]
+pub(crate) static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(host::COUNTERS, 0);
@@ -67,4 +70,12 @@ pub(crate) fn config() -> Option<&'static Config> {
 #[inline(always)]
 pub(crate) fn layout() -> Option<&'static Layout> {
     LAYOUT.get(0)
+}
+
+/// Whether somebody is there who answers. While nobody is, what is known goes on to hold, and what is not is refused.
+#[inline(always)]
+pub(crate) fn agent_lives() -> bool {
+    let until = HEARTBEAT.get(0).copied().unwrap_or(0);
+    // SAFETY: takes no pointer.
+    until == 0 || unsafe { bpf_ktime_get_ns() } < until
 }

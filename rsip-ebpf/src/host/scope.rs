@@ -44,7 +44,8 @@ pub(crate) fn governed(
     if unsafe { bpf_get_netns_cookie(ctx) } != config.netns_cookie {
         return None;
     }
-    if (bpf_get_current_pid_tgid() >> 32) as u32 == config.agent_tgid {
+    // A dead agent's number may be anybody's.
+    if (bpf_get_current_pid_tgid() >> 32) as u32 == config.agent_tgid && maps::agent_lives() {
         return None;
     }
     if kernel::is_own(config, sock, protocol) {

@@ -1,10 +1,13 @@
 //! The embedded eBPF object: loading it, and taking programs and maps out of it.
 
+use std::path::Path;
+
 use aya::Ebpf;
 use aya::programs::{ProgramError, SchedClassifier};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::METHOD_VARIABLE;
+use crate::bpflink;
 use crate::netlink::NetlinkError;
 
 /// Why the eBPF programs cannot be used.
@@ -74,6 +77,59 @@ pub fn load_object_sized(object: &[u8], sizes: &[(&str, u32)]) -> Result<Ebpf, E
         loader.map_max_entries(map, *entries);
     }
     loader.load(object).map_err(|error| EbpfError::Load(Box::new(error)))
+}
+
+/// As [`load_object`], with maps that are pinned in a folder of a BPF file system under their names. A map that is there and
+/// of the same kind and sizes is used on with what is in it; one that differs is replaced by an empty one. Gives the names
+/// of those that were used on.
+///
+/// # Errors
+///
+/// As [`load_object`]; also where the folder does not take a pin.
+pub fn load_object_pinned(object: &[u8], folder: &Path) -> Result<(Ebpf, Vec<String>), EbpfError> {
+    if object.is_empty() {
+        return Err(EbpfError::NotBuilt);
+    }
+    raise_memlock();
+    let parsed = aya_obj::Object::parse(object).map_err(|error| EbpfError::Load(Box::new(error.into())))?;
+    let mut loader = aya::EbpfLoader::new();
+    let mut used_on = Vec::new();
+    // Names with a dot are the compiler's: constants, which belong to the programs.
+    for (name, map) in parsed.maps.iter().filter(|(name, _)| !name.starts_with('.')) {
+        let path = folder.join(name);
+        match bpflink::pinned_map(&path) {
+            Ok(pinned) if fits(&pinned, map) => used_on.push(name.clone()),
+            Ok(pinned) => {
+                tracing::info!(map = %name, ?pinned, "of another version: begun anew");
+                replaceable(std::fs::remove_file(&path))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(map = %name, %error, "what is pinned under its name is no map: removed");
+                replaceable(std::fs::remove_file(&path))?;
+            }
+        }
+        loader.map_pin_path(name, path);
+    }
+    let ebpf = loader.load(object).map_err(|error| EbpfError::Load(Box::new(error)))?;
+    Ok((ebpf, used_on))
+}
+
+fn replaceable(removed: std::io::Result<()>) -> Result<(), EbpfError> {
+    removed.map_err(|error| {
+        EbpfError::Load(Box::new(aya::EbpfError::FileError { path: "pinned map".into(), error }))
+    })
+}
+
+/// Whether a pinned map is what the object wants.
+fn fits(pinned: &bpflink::MapInfo, wanted: &aya_obj::Map) -> bool {
+    const RING_BUFFER: u32 = 27;
+    let shape = (pinned.kind, pinned.key, pinned.value)
+        == (wanted.map_type(), wanted.key_size(), wanted.value_size());
+    // The size of a ring is made to fit the machine's pages.
+    shape
+        && (pinned.kind == RING_BUFFER
+            || (pinned.entries, pinned.flags) == (wanted.max_entries(), wanted.map_flags()))
 }
 
 /// Loads a program for [`super::attach`], so that a kernel that does not take it is found out before anything is touched.

@@ -1,6 +1,7 @@
 //! `rsip-client` on a private host.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use super::binaries;
 use super::error::{LabError, Result};
 use super::exec::{self, Output};
+use super::netns::Inside;
 use super::process::Process;
 use super::topology::{GATEWAY, Host, Lab};
 use super::wait::{self, Look};
@@ -68,8 +70,24 @@ impl Agent {
     /// # Errors
     /// Where it cannot be started.
     pub fn launch_bare(lab: &Lab, host: Host, more: &[String]) -> Result<Self> {
+        Self::launch_with(lab, host, more, &[])
+    }
+
+    /// Starts `rsip-client up` with variables of the environment and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where it ends or is not ready in time.
+    pub fn start_with(lab: &Lab, host: Host, more: &[String], environment: &[(&str, &str)]) -> Result<Self> {
+        let gateway = ["--gateway".to_owned(), GATEWAY.to_string()];
+        let mut agent = Self::launch_with(lab, host, &[&gateway[..], more].concat(), environment)?;
+        agent.becomes_ready(lab, host, READY)?;
+        Ok(agent)
+    }
+
+    fn launch_with(lab: &Lab, host: Host, more: &[String], environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = lab.host(host).command(binaries::under_test("rsip-client")?);
         command
+            .envs(environment.iter().copied())
             .args(["up", "--linger", &LINGER.as_secs().to_string()])
             .args(way_of_waiting(more))
             .args(more)
@@ -193,6 +211,8 @@ pub struct Lease {
 /// How bind() waits.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Waiting {
+    /// Ports that are asked for and not answered yet.
+    pub ports: Vec<u16>,
     /// "park (fexit)", "park (raw tracepoint)" or "poll".
     pub way: String,
     /// Why not a better one.
@@ -215,6 +235,8 @@ pub struct Hooks {
 /// A program.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Program {
+    /// Number of the program; 0: none.
+    pub id: u32,
     /// Its name.
     pub name: String,
     /// As the kernel says.
@@ -248,6 +270,14 @@ fn missing(lab: &Lab, host: Host) -> Result<Option<String>> {
 pub fn client(lab: &Lab, host: Host, arguments: &[&str]) -> Result<Output> {
     let mut command = lab.host(host).command(binaries::under_test("rsip-client")?);
     exec::run(command.args(arguments), exec::SHORT)
+}
+
+/// Where the agent of a host keeps its files.
+///
+/// # Errors
+/// Where the namespace cannot be asked.
+pub fn run_folder(inside: &Inside) -> Result<PathBuf> {
+    Ok(PathBuf::from(format!("/run/rsip-client/netns-{}", inside.inode()?)))
 }
 
 /// What the agent says about itself.

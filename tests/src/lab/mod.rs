@@ -12,6 +12,7 @@ pub mod link;
 pub mod manual;
 pub mod mountns;
 pub mod netns;
+pub mod pins;
 pub mod probe;
 pub mod process;
 pub mod server;

@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 use super::error::{IoContext, LabError, Result};
 use super::exec;
 use super::mountns::MountNs;
+use super::pins;
 use super::wait::{self, Look};
 
 /// Where iproute2 keeps the names.
@@ -234,6 +235,10 @@ impl Drop for Netns {
             return;
         }
         if let Err(error) = self.end_processes() {
+            eprintln!("lab: {error}");
+        }
+        // A killed agent leaves its hooks at work.
+        if let Err(error) = pins::remove(&self.inside) {
             eprintln!("lab: {error}");
         }
         if let Err(error) = exec::tool("ip", &["netns", "del", self.name()]) {

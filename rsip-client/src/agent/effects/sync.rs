@@ -160,7 +160,7 @@ impl Effects {
             config.flags |= FLAG_EXHAUSTED;
         }
         config.room = self.room;
-        if self.active {
+        if self.active || self.takes_over {
             config.flags |= FLAG_ENABLED;
         }
         Ok(self.hooks.set_config(&config)?)
