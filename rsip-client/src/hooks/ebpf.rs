@@ -233,6 +233,8 @@ impl EbpfHooks {
             v6only_offset,
             v6only_mask,
             holders_max: processors().saturating_sub(1),
+            // Those of a dead agent hold until ours stand beside them.
+            rules: self.config.get(&0, 0).map_or(0, |left| left.rules),
             ..host::Config::default()
         }
     }
