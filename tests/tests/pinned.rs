@@ -37,14 +37,12 @@ impl Conversation {
     /// A line each way.
     fn go_on(&mut self) {
         let Self { here, there } = self;
-        for (from, to) in [(&mut *here, &mut *there)] {
-            let mut line = String::new();
-            from.get_mut().write_all(b"hello\n").unwrap();
-            to.read_line(&mut line).unwrap();
-            to.get_mut().write_all(b"answer\n").unwrap();
-            from.read_line(&mut line).unwrap();
-            assert_eq!(line, "hello\nanswer\n");
-        }
+        let mut line = String::new();
+        here.get_mut().write_all(b"hello\n").unwrap();
+        there.read_line(&mut line).unwrap();
+        there.get_mut().write_all(b"answer\n").unwrap();
+        here.read_line(&mut line).unwrap();
+        assert_eq!(line, "hello\nanswer\n");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The operator's rules: which binds are asked for, which pass privately, which fail; shown, counted and changed while binds go
 //! on.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 use std::path::PathBuf;
 use std::time::Duration;

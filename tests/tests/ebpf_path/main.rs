@@ -1,6 +1,6 @@
 //! Real traffic along the whole path, through the programs of both ends: super-packets of TCP and UDP must arrive whole,
 //! whoever cuts them; and what is too big for a part of the path finds its way all the same.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 mod mtu;
 mod site;
