@@ -20,6 +20,7 @@ use crate::giveback::Free;
 use crate::hooks::wait::Wish;
 use crate::ping::args::Ping;
 use crate::rules::args::{RuleOptions, Rules};
+use crate::run::Run;
 use crate::tunnel::kind::{DeviceKind, TunnelKind};
 
 /// Ports that a host needs on its private side, and that no rule has to name: the administrator's way in, and protocols
@@ -87,6 +88,9 @@ pub enum Command {
     /// Say what is wrong with the configuration file.
     #[command(after_help = crate::config::CHECK_EXAMPLES)]
     Check(Check),
+    /// Run a command whose programs are served by the agent, with all that it starts; for an agent with `--cgroup none`.
+    #[command(after_help = crate::run::EXAMPLES)]
+    Run(Run),
     /// Show or change the rules about which binds are asked for at the gateway, pass without a lease, or fail.
     #[command(after_help = crate::rules::args::EXAMPLES)]
     Rules(Rules),
@@ -236,9 +240,10 @@ pub struct Up {
     /// Whether programs without CAP_NET_BIND_SERVICE may bind ports below 1024: those that are leased, or none.
     #[arg(long, value_enum, default_value = "no")]
     pub privileged_ports: PrivilegedPorts,
-    /// Serve the programs of this cgroup (v2) and below only [default: the root of the tree]
-    #[arg(long, value_name = "PATH")]
-    pub cgroup: Option<PathBuf>,
+    /// Serve the programs of this cgroup (v2) and below only, as `/sys/fs/cgroup/system.slice`; may be given several times. `none`:
+    /// only what `rsip-client run` starts [default: all]
+    #[arg(long, value_name = "PATH|all|none", value_parser = parse_cgroup)]
+    pub cgroup: Vec<CgroupChoice>,
     /// Lease this port at start and keep it, as `80` or `80,443`. May be given several times.
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub listen: Vec<u16>,
@@ -299,6 +304,17 @@ impl Up {
             }
         }
     }
+}
+
+/// `--cgroup`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupChoice {
+    /// The whole tree.
+    All,
+    /// No cgroup but those of `rsip-client run`.
+    None,
+    /// The cgroup with this folder.
+    Folder(PathBuf),
 }
 
 /// `--transport`.
@@ -384,6 +400,15 @@ fn parse_remote(text: &str) -> Result<Remote, String> {
             Err(format!("{a} is not the address of one machine in the public realm"))
         }
         _ => Ok(remote),
+    }
+}
+
+fn parse_cgroup(text: &str) -> Result<CgroupChoice, String> {
+    match text {
+        "all" => Ok(CgroupChoice::All),
+        "none" => Ok(CgroupChoice::None),
+        path if path.starts_with('/') => Ok(CgroupChoice::Folder(PathBuf::from(path))),
+        other => Err(format!("{other:?} is neither all, nor none, nor the path of a folder")),
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Request {
         /// Also those that programs use.
         force: bool,
     },
+    /// Serve the programs of the cgroup at this path of the v2 tree as long as there are any.
+    Run(String),
     /// End. Answered when the host is restored.
     Down,
 }
@@ -46,7 +48,7 @@ pub enum Response {
     Holders(Vec<Asked>),
     /// To `Free`, in the order asked.
     Freed(Vec<FreeAnswer>),
-    /// To `Down`.
+    /// To `Down` and `Run`.
     Done,
 }
 

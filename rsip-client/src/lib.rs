@@ -13,6 +13,7 @@
 //! | [`tunnel`] | device, routes, rules; which addresses are left alone |
 //! | [`ports`] | the kernel's own port choice, confined to what is leased |
 //! | [`rules`] | the operator's rules: what is asked for, what passes, what fails |
+//! | [`run`] | one program that is served, in a cgroup of its own |
 //! | [`usage`] | when a port can be given back |
 //! | [`transport`] | the way to the gateway, TCP or UDP |
 //! | [`clock`] | time that goes on while the machine is suspended |
@@ -38,6 +39,7 @@ pub mod ping;
 pub mod ports;
 pub mod recovery;
 pub mod rules;
+pub mod run;
 pub mod state;
 pub mod status;
 pub mod transport;

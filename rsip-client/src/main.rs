@@ -3,7 +3,9 @@
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use rsip_client::cli::{Cli, Command, Up};
-use rsip_client::{agent, bugreport, calls, config, discovery, doctor, giveback, held, ping, rules, watch};
+use rsip_client::{
+    agent, bugreport, calls, config, discovery, doctor, giveback, held, ping, rules, run, watch,
+};
 use rsip_sys::manual;
 
 /// The sample of the configuration file.
@@ -11,13 +13,13 @@ const SAMPLE: &str = include_str!("../rsip-client.conf");
 
 fn main() -> std::process::ExitCode {
     let outcome = match config::command_line(std::env::args_os()) {
-        Ok(cli) => run(cli.command),
+        Ok(cli) => carry_out(cli.command),
         Err(error) => Err(error),
     };
     rsip_sys::exit::finish(agent::start::PROGRAM, &outcome)
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(arguments) => up(*arguments),
         Command::Down(run_dir) => calls::down(&run_dir),
@@ -26,6 +28,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Listen(ports) => calls::listen(&ports),
         Command::Unlisten(ports) => calls::unlisten(&ports),
         Command::Check(arguments) => config::check(&arguments),
+        Command::Run(arguments) => run::run(&arguments).map(|never| match never {}),
         Command::Rules(arguments) => rules::call::rules(&arguments),
         Command::Discover(arguments) => discovery::command::discover(arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

@@ -190,7 +190,7 @@ impl Confinement {
 /// What the two sysctls leave to the kernel's choice.
 pub fn choice(now: &SavedSysctls) -> Vec<RangeInclusive<u16>> {
     let reserved = parse_list(&now.reserved);
-    let range = parse_range(&now.range).unwrap_or(1..=0);
+    let Some(range) = parse_range(&now.range) else { return Vec::new() };
     ranges(range.filter(|port| !reserved.iter().any(|range| range.contains(port))))
 }
 

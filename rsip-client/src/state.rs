@@ -52,6 +52,9 @@ pub struct State {
     /// Rules as they were changed while the agent ran; absent: as the command line and the configuration say.
     #[serde(default)]
     pub rules: Option<Rules>,
+    /// Cgroups of `rsip-client run`, by their paths in the v2 tree.
+    #[serde(default)]
+    pub runs: Vec<String>,
 }
 
 /// The operator's rules, in their order, as text.
@@ -199,6 +202,7 @@ impl State {
             private_interface: None,
             served_before: Vec::new(),
             rules: None,
+            runs: Vec::new(),
         }
     }
 

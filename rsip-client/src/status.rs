@@ -192,10 +192,23 @@ pub struct Waiting {
 pub struct Hooks {
     /// Why there are none; absent: there are.
     pub off: Option<String>,
-    /// Which cgroup.
+    /// Which cgroups, for people.
     pub cgroup: String,
+    /// Each cgroup whose programs are to be served.
+    pub cgroups: Vec<ManagedCgroup>,
     /// The programs, as the kernel sees them.
     pub programs: Vec<Program>,
+}
+
+/// A cgroup whose programs are to be served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagedCgroup {
+    /// Which.
+    pub cgroup: String,
+    /// How many of our programs the kernel runs for it; 0: it is gone, or not there yet.
+    pub programs: usize,
+    /// It is inside of another one of these, whose programs run for it.
+    pub inside: bool,
 }
 
 /// A program.
@@ -297,6 +310,11 @@ impl fmt::Display for Status {
             let attached = self.hooks.programs.iter().filter(|program| program.attached).count();
             let Hooks { programs, cgroup, .. } = &self.hooks;
             writeln!(f, "hooks      {attached} of {} attached to {cgroup}", programs.len())?;
+            for managed in
+                self.hooks.cgroups.iter().filter(|managed| managed.programs == 0 && !managed.inside)
+            {
+                writeln!(f, "           NOT served: {}", managed.cgroup)?;
+            }
         }
         for program in self.hooks.programs.iter().filter(|program| !program.attached) {
             writeln!(f, "           NOT attached: {}", program.name)?;

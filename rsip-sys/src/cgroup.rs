@@ -71,26 +71,109 @@ pub fn open_root() -> Result<Cgroup, CgroupError> {
     Ok(Cgroup { directory, path: None })
 }
 
-/// The kernel's number for the cgroup at this path of the v2 tree, which begins at its root: what
-/// `bpf_get_current_cgroup_id` gives.
+/// Opens the cgroup at this path of the v2 tree, which begins at its root.
 ///
 /// # Errors
 ///
-/// There is no such cgroup, or the tree is not mounted.
-pub fn id(path: &str) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let relative = path.trim_start_matches('/');
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut error = io::Error::from(io::ErrorKind::NotFound);
-    for mount in roots(&mountinfo) {
+/// It does not exist, or the kernel has no cgroup v2.
+pub fn open_at(path: &str) -> Result<Cgroup, CgroupError> {
+    let root = open_root()?;
+    let failed = |errno: nix::Error| CgroupError::Open { path: PathBuf::from(path), source: errno.into() };
+    let directory = open_below(&root.directory, path.trim_start_matches('/')).map_err(failed)?;
+    let path = root.path.map(|root| root.join(path.trim_start_matches('/')));
+    Ok(Cgroup { directory, path })
+}
+
+fn open_below(directory: &File, name: &str) -> nix::Result<File> {
+    let how = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    let name = if name.is_empty() { "." } else { name };
+    nix::fcntl::openat(directory, name, how, nix::sys::stat::Mode::empty()).map(File::from)
+}
+
+impl Cgroup {
+    /// The kernel's number for it: what `bpf_get_current_cgroup_id` gives.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn id(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
         // A folder's inode is its cgroup's number (kernfs on 64-bit machines, since Linux 5.5).
-        match fs::metadata(mount.join(relative)) {
-            Ok(metadata) if metadata.is_dir() => return Ok(metadata.ino()),
-            Ok(_) => {}
-            Err(why) => error = why,
-        }
+        self.directory.metadata().map(|metadata| metadata.ino())
     }
-    Err(error)
+
+    /// The numbers of those that it is in, the nearest first, as far as the mount shows them.
+    #[must_use]
+    pub fn above(&self) -> Vec<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let number = |directory: &File| directory.metadata().map(|metadata| metadata.ino()).ok();
+        let mut numbers = Vec::new();
+        let mut last = number(&self.directory);
+        let mut at = open_below(&self.directory, "..");
+        while let Ok(directory) = at {
+            let is_cgroup = nix::sys::statfs::fstatfs(&directory)
+                .is_ok_and(|kind| kind.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC);
+            let found = number(&directory);
+            // The root of a mount that is attached nowhere is in itself.
+            if !is_cgroup || found == last {
+                break;
+            }
+            numbers.extend(found);
+            last = found;
+            at = open_below(&directory, "..");
+        }
+        numbers
+    }
+
+    /// Whether a process is in it, or anywhere below it. `None`: it is gone.
+    #[must_use]
+    pub fn is_populated(&self) -> Option<bool> {
+        use std::io::Read as _;
+        let how = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+        let file =
+            nix::fcntl::openat(&self.directory, "cgroup.events", how, nix::sys::stat::Mode::empty()).ok()?;
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("populated ")).map(|value| value.trim() != "0")
+    }
+}
+
+/// The kernel's number for the cgroup at this path of the v2 tree.
+///
+/// # Errors
+///
+/// There is no such cgroup.
+pub fn id(path: &str) -> Result<u64, CgroupError> {
+    let cgroup = open_at(path)?;
+    cgroup.id().map_err(|source| CgroupError::Open { path: PathBuf::from(path), source })
+}
+
+/// Removes an empty cgroup; one that is gone already is as good.
+///
+/// # Errors
+///
+/// What the kernel says: a process may be in it.
+pub fn remove(path: &str) -> io::Result<()> {
+    let root = open_root().map_err(io::Error::other)?;
+    let name = path.trim_start_matches('/');
+    match nix::unistd::unlinkat(&root.directory, name, nix::unistd::UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Where this process is in the v2 tree.
+///
+/// # Errors
+///
+/// The kernel has no cgroup v2, or the process is outside of what it sees of the tree.
+pub fn of_this_process() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    match path {
+        Some(path) if !path.starts_with("/..") => Ok(path.to_owned()),
+        _ => Err(io::Error::other("this process is in no cgroup of the v2 tree")),
+    }
 }
 
 /// Mount points of the whole v2 tree in the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
@@ -185,6 +268,22 @@ mod tests {
         let kind = nix::sys::statfs::fstatfs(&directory).expect("open").filesystem_type();
         assert_eq!(kind, nix::sys::statfs::CGROUP2_SUPER_MAGIC);
         assert_eq!(fs::read_to_string("/proc/self/mountinfo").expect("proc"), before);
+    }
+
+    #[test]
+    fn knows_where_a_cgroup_is_and_who_is_in_it() {
+        let root = open_root().expect("there is one");
+        let name = format!("rsip-sys-test-{}", std::process::id());
+        nix::sys::stat::mkdirat(&root.directory, name.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("root");
+        let path = format!("/{name}");
+        let own = open_at(&path).expect("it was made");
+        assert_eq!(own.is_populated(), Some(false), "nobody has entered it");
+        assert_eq!(own.above(), [root.id().expect("open")]);
+        assert_eq!(id(&path).expect("there"), own.id().expect("open"));
+        remove(&path).expect("it is empty");
+        remove(&path).expect("gone already is as good");
+        assert!(id(&path).is_err() && id("/").expect("the root") == root.id().expect("open"));
+        assert!(of_this_process().expect("in the tree").starts_with('/'));
     }
 
     #[test]

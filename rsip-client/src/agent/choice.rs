@@ -160,7 +160,8 @@ impl Stop {
                 | Request::Free { .. }
                 | Request::Listen(_)
                 | Request::Unlisten(_)
-                | Request::Rules(_) => {
+                | Request::Rules(_)
+                | Request::Run(_) => {
                     reply.answer(Err("no gateway is found yet".to_owned()));
                 }
             }

@@ -3,6 +3,7 @@
 //! [`Effects::sync`] makes the host what the book says. It looks at what is there, so that it may be called at any time. What
 //! it changes is in `state.json` before it is changed.
 
+pub(super) mod cgroups;
 mod choice;
 mod narrow;
 mod rules;
@@ -19,10 +20,10 @@ use rsip_ebpf_common::host::{self, FLAG_PRIVILEGED, FLAG_TIMEOUT_ALLOW};
 use rsip_proto::host::{BindingKind, HostBinding, SavedState};
 use rsip_proto::ids::{BindId, ClientId};
 use rsip_proto::lease::Remote;
-use rsip_sys::cgroup::Cgroup;
 use rsip_sys::netlink::{Netlink, Prefix};
 use rsip_sys::rundir::RunDirError;
 
+use self::cgroups::Managed;
 use self::narrow::Narrow;
 use self::rules::Written;
 use self::sync::Synced;
@@ -54,7 +55,7 @@ pub struct Effects {
     pub(super) reserved: BTreeSet<(ClientId, BindId)>,
     pub(super) state: State,
     pub(super) path: Path,
-    pub(super) cgroup: Option<Cgroup>,
+    pub(super) cgroups: Vec<Managed>,
     config: host::Config,
     fixed: local::Fixed,
     written: Written,
@@ -100,7 +101,7 @@ pub struct Parts {
     /// The way to the gateway.
     pub path: Path,
     /// Whose programs are served; `None` without hooks.
-    pub cgroup: Option<Cgroup>,
+    pub(super) cgroups: Vec<Managed>,
     /// The gateway.
     pub gateway: Ipv4Addr,
     /// `--interface`.
@@ -149,7 +150,7 @@ impl Effects {
             reserved: BTreeSet::new(),
             state: parts.state,
             path: parts.path,
-            cgroup: parts.cgroup,
+            cgroups: parts.cgroups,
             config,
             fixed: local::Fixed::default(),
             written: Written::default(),
@@ -302,10 +303,7 @@ impl Effects {
         }
         self.book.write_rules(&mut self.hooks)?;
         self.write_rules()?;
-        let name = self.cgroup_name();
-        if let Some(cgroup) = &self.cgroup {
-            self.hooks.attach(&cgroup.directory, &name)?;
-        }
+        self.attach_cgroups()?;
         self.active = true;
         self.write_config()?;
         self.hooks.replace_predecessor();
@@ -334,12 +332,6 @@ impl Effects {
         if let Err(error) = closed {
             tracing::error!(%error, "the port table is not written");
         }
-    }
-
-    /// The cgroup, for people.
-    pub fn cgroup_name(&self) -> String {
-        let path = self.cgroup.as_ref().and_then(|cgroup| cgroup.path.as_ref());
-        path.map_or_else(|| "the root of the cgroup v2 tree".to_owned(), |path| path.display().to_string())
     }
 
     /// Follows the host's addresses and routes, and puts back what somebody else removed.

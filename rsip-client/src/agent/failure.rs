@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use rsip_proto::wire::TunnelType;
+use rsip_sys::cgroup::CgroupError;
 use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::NetlinkError;
 use rsip_sys::rundir::RunDirError;
@@ -51,6 +52,9 @@ pub enum EffectError {
     /// Port range.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// A cgroup whose programs are to be served.
+    #[error(transparent)]
+    Cgroup(CgroupError),
     /// `state.json`.
     #[error(transparent)]
     State(#[from] RunDirError),
@@ -87,6 +91,8 @@ pub fn failure(error: EffectError) -> anyhow::Error {
         EffectError::Tunnel(TunnelError::Netlink(_) | TunnelError::Device(DeviceError::Netlink(_)))
         | EffectError::Netlink(_)
         | EffectError::State(_) => Failure::new(ExitCode::Failure, line),
+        EffectError::Cgroup(_) => Failure::new(ExitCode::Config, line)
+            .hint("give --cgroup a directory of the cgroup v2 tree, all or none, or leave it out"),
         EffectError::Sysctl(_) => Failure::new(ExitCode::Failure, line)
             .hint("leased ports must not lie below net.ipv4.ip_unprivileged_port_start"),
         EffectError::Path(error) => return path_failure(error),

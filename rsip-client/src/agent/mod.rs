@@ -31,6 +31,7 @@ mod release;
 mod report;
 mod room;
 mod rules;
+mod served;
 pub mod start;
 mod trouble;
 mod user_mode;
@@ -263,6 +264,7 @@ impl Agent {
             self.look_for_the_untold(now);
             self.look_at_ephemeral(now).await;
             self.effects.follow_cgroups();
+            self.effects.follow_managed_cgroups();
         }
     }
 
@@ -351,6 +353,10 @@ impl Agent {
             (_, Stage::Stopping { .. }) => reply.answer(Err("the agent is stopping".to_owned())),
             (Request::Rules(change), Stage::Starting { .. } | Stage::Running) => {
                 reply.answer(self.change_rules(&change));
+            }
+            (Request::Run(path), Stage::Running) => {
+                let begun = self.effects.begin_run(&path);
+                reply.answer(begun.map(|()| Response::Done).map_err(|error| describe(&error)));
             }
             (_, Stage::Starting { .. }) => reply.answer(Err("the host is not registered yet".to_owned())),
             (Request::Listen(ports), Stage::Running) => {

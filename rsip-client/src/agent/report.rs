@@ -11,7 +11,9 @@ use rsip_proto::wire::{FlowPolicy, LocalPolicy, RemotePolicy};
 use super::Agent;
 
 use crate::ports;
-use crate::status::{Counter, Hooks, Lease, Program, Registration, Status, Tunnel, Waiting, Wanted};
+use crate::status::{
+    Counter, Hooks, Lease, ManagedCgroup, Program, Registration, Status, Tunnel, Waiting, Wanted,
+};
 
 /// Why nothing is hooked.
 const NO_HOOKS: &str = "--no-hooks";
@@ -73,16 +75,7 @@ impl Agent {
                 held: counted(Counted::Held),
                 timeouts: counted(Counted::BindTimeout),
             },
-            hooks: Hooks {
-                off: (!effects.hooks.are_on()).then(|| NO_HOOKS.to_owned()),
-                cgroup: effects.cgroup_name(),
-                programs: effects
-                    .hooks
-                    .program_status()
-                    .into_iter()
-                    .map(|p| Program { name: p.name.to_owned(), id: p.id, attached: p.attached })
-                    .collect(),
-            },
+            hooks: self.hooks(),
             tunnel: effects.tunnel.as_ref().map(|tunnel| Tunnel {
                 device: tunnel.link().name.clone(),
                 kind: tunnel.kind().to_string(),
@@ -106,6 +99,40 @@ impl Agent {
                 .collect(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn hooks(&self) -> Hooks {
+        let effects = &self.effects;
+        let mut programs: Vec<Program> = Vec::new();
+        let mut cgroups = Vec::new();
+        for managed in &effects.cgroups {
+            // Asked of the kernel for each cgroup; a program is attached where it is so everywhere.
+            let found = effects.hooks.program_status(managed.attached.unwrap_or_default());
+            cgroups.push(ManagedCgroup {
+                cgroup: managed.place.to_string(),
+                programs: found.iter().filter(|program| program.attached).count(),
+                inside: managed.inside,
+            });
+            if managed.inside {
+                continue;
+            }
+            for program in found {
+                match programs.iter_mut().find(|known| known.name == program.name) {
+                    Some(known) => known.attached &= program.attached,
+                    None => programs.push(Program {
+                        name: program.name.to_owned(),
+                        id: program.id,
+                        attached: program.attached,
+                    }),
+                }
+            }
+        }
+        Hooks {
+            off: (!effects.hooks.are_on()).then(|| NO_HOOKS.to_owned()),
+            cgroup: effects.cgroup_names(),
+            cgroups,
+            programs,
         }
     }
 

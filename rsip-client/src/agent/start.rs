@@ -11,7 +11,6 @@ use rsip_proto::host::{Host, HostConfig, SavedState};
 use rsip_proto::lease::Remote;
 use rsip_proto::wire::TunnelType;
 use rsip_sys::caps::{self, CapabilityError, Need};
-use rsip_sys::cgroup::{self, Cgroup, CgroupError};
 use rsip_sys::exit::{ExitCode, Failure};
 use rsip_sys::netlink::{Netlink, NetlinkError, Watch};
 use rsip_sys::netns::{self, NetNs, NetNsError};
@@ -31,7 +30,7 @@ use super::listeners::Listeners;
 use super::report::transport_name;
 use super::trouble::Trouble;
 use super::wants::Wants;
-use super::{Agent, Settings, Stage, choice};
+use super::{Agent, Settings, Stage, choice, served};
 use crate::book::Book;
 use crate::cli::{OnTimeout, PrivilegedPorts, Up};
 use crate::clock;
@@ -124,7 +123,7 @@ pub(crate) async fn serve(
     let mut signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     let directory = ground.run_dir.path().to_owned();
     let netns_cookie = ground.netns_cookie;
-    let cgroup = if arguments.no_hooks { None } else { Some(open_cgroup(arguments.cgroup.as_deref())?) };
+    let places = if arguments.no_hooks { Vec::new() } else { served::places(&arguments.cgroup)? };
     let kernel = arguments.tunnel_device == DeviceKind::Kernel;
     if !kernel {
         check_tun()?;
@@ -190,6 +189,7 @@ pub(crate) async fn serve(
     let watch = Watch::open().map_err(|error| Failure::new(ExitCode::Failure, error.to_string()))?;
     let control = control::serve(&ground.run_dir.control_socket(), call_sender)
         .with_context(|| format!("cannot serve {}", ground.run_dir.control_socket().display()))?;
+    let cgroups = served::managed(places, &state, arguments.no_hooks);
     let agent = Agent {
         usage: Usage::new(arguments.linger, now),
         stage: Stage::Starting { until: settings.start_timeout.map(|timeout| now + timeout) },
@@ -199,7 +199,7 @@ pub(crate) async fn serve(
             book: Book::new(rules(arguments, &state)?),
             state,
             path,
-            cgroup,
+            cgroups,
             gateway: *gateway.ip(),
             interface: arguments.interface.clone(),
             private_nets: arguments.private_net.clone(),
@@ -342,23 +342,6 @@ pub fn netns_cookie(no_hooks: bool) -> anyhow::Result<u64> {
 
 fn missing(error: &dyn std::error::Error, hint: &'static str) -> anyhow::Error {
     Failure::new(ExitCode::Missing, super::describe(error)).hint(hint).into()
-}
-
-fn open_cgroup(path: Option<&FilePath>) -> anyhow::Result<Cgroup> {
-    match path {
-        Some(path) => cgroup::open(path),
-        None => cgroup::open_root(),
-    }
-    .map_err(|error| {
-        let line = error.to_string();
-        match error {
-            CgroupError::Unavailable(_) => Failure::new(ExitCode::Missing, line)
-                .hint("the kernel needs CONFIG_CGROUPS and CONFIG_CGROUP_BPF"),
-            CgroupError::Open { .. } | CgroupError::NotCgroup2(_) => Failure::new(ExitCode::Config, line)
-                .hint("give --cgroup a directory of the cgroup v2 tree, or leave it out"),
-        }
-        .into()
-    })
 }
 
 /// Found before the gateway is asked for anything.

@@ -51,7 +51,7 @@ pub fn of_sockets(inodes: &BTreeSet<u32>) -> BTreeMap<u32, Vec<Process>> {
     owners
 }
 
-/// "socket:[1234]".
+/// `socket:[1234]`.
 fn inode(link: &str) -> Option<u32> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

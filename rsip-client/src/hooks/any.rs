@@ -250,10 +250,17 @@ impl Hooks {
         self.ebpf().is_some_and(|ebpf| ebpf.counts(cookie))
     }
 
-    /// The programs on the cgroup, as the kernel sees them; none where none are wanted.
-    pub fn program_status(&self) -> Vec<ProgramStatus> {
+    /// See [`EbpfHooks::detach_from`].
+    pub fn detach_from(&mut self, cgroup: u64) {
+        if let Some(ebpf) = self.ebpf_mut() {
+            ebpf.detach_from(cgroup);
+        }
+    }
+
+    /// The programs on a cgroup, as the kernel sees them; none where none are wanted.
+    pub fn program_status(&self, cgroup: u64) -> Vec<ProgramStatus> {
         match self {
-            Self::Full(ebpf) => ebpf.program_status(),
+            Self::Full(ebpf) => ebpf.program_status(cgroup),
             Self::TunnelOnly(_) | Self::None => Vec::new(),
         }
     }

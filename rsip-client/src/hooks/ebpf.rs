@@ -1,9 +1,11 @@
 //! The eBPF object: its maps, its programs, their attachment to a cgroup.
 
+mod attach;
+mod tables;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,22 +13,19 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramError};
-use rsip_ebpf_common::host::{self, Counter, EVENT_WANT_PORT, Event, maps, programs};
+use rsip_ebpf_common::host::{self, EVENT_WANT_PORT, Event, maps, programs};
 use rsip_ebpf_common::layout::Layout;
 use rsip_sys::netlink::{Link, Netlink, Prefix};
 use rsip_sys::tc::{self, Attachment, Direction, EbpfError, Method};
 use tokio::io::unix::AsyncFd;
 
+use self::attach::{CGROUP_PROGRAMS, hold_program, load_program};
 use super::pins::{Held, Pins};
 use super::room::Rooms;
 use super::rules::RuleMaps;
 use super::wait::{self, Chosen, Wish};
-use super::{HooksError, PortTable, layout::Places, links};
+use super::{HooksError, layout::Places, links};
 use crate::clock;
-
-use crate::rules::compile::Compiled;
 
 /// Written by `cargo xtask build-ebpf`; empty where that was not run before this crate was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-host"));
@@ -36,26 +35,6 @@ const BUDGET: usize = 256;
 
 /// After so long without a sign of life of the agent nobody waits for it any more. It gives one each second.
 const SILENCE: Duration = Duration::from_secs(5);
-
-/// Which type a cgroup program is of.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Sock,
-    SockAddr,
-}
-
-/// In the order of attachment: who counts comes before who lets pass, so that no bind goes uncounted.
-const CGROUP_PROGRAMS: [(&str, Kind); 9] = [
-    (programs::SOCK_RELEASE, Kind::Sock),
-    (programs::POST_BIND4, Kind::Sock),
-    (programs::POST_BIND6, Kind::Sock),
-    (programs::BIND4, Kind::SockAddr),
-    (programs::BIND6, Kind::SockAddr),
-    (programs::CONNECT4, Kind::SockAddr),
-    (programs::CONNECT6, Kind::SockAddr),
-    (programs::SENDMSG4, Kind::SockAddr),
-    (programs::SENDMSG6, Kind::SockAddr),
-];
 
 /// A program of ours, and whether the kernel runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +67,8 @@ pub struct EbpfHooks {
     pins: Option<Pins>,
     /// Pins of this agent beside those in `links`.
     pinned: BTreeSet<PathBuf>,
-    links: Vec<(&'static str, Held)>,
+    /// By the number of the cgroup and the name of the program.
+    links: Vec<(u64, &'static str, Held)>,
     waiting: Option<Chosen>,
     v6only: (u32, u32),
     known_local: BTreeSet<Prefix>,
@@ -264,15 +244,23 @@ impl EbpfHooks {
                 target: name_of_cgroup.to_owned(),
                 source: Box::new(source),
             })?;
-            self.links.push((name, link));
+            self.links.push((number, name, link));
         }
         Ok(())
+    }
+
+    /// Takes the cgroup programs off one cgroup, whether it is still there or not.
+    pub fn detach_from(&mut self, cgroup: u64) {
+        while let Some(at) = self.links.iter().rposition(|(number, ..)| *number == cgroup) {
+            let (.., link) = self.links.remove(at);
+            link.detach();
+        }
     }
 
     /// Everything that this agent needs is attached: what a predecessor has left beside it is taken off.
     pub fn replace_predecessor(&mut self) {
         let Some(pins) = &self.pins else { return };
-        let links = self.links.iter().filter_map(|(_, link)| link.path().map(Path::to_owned));
+        let links = self.links.iter().filter_map(|(.., link)| link.path().map(Path::to_owned));
         let ours: Vec<PathBuf> = links.chain(self.pinned.iter().cloned()).collect();
         pins.let_go_of_all_but(&ours);
     }
@@ -280,7 +268,7 @@ impl EbpfHooks {
     /// Takes the cgroup programs off, and unpins everything.
     pub fn detach(&mut self) {
         // In reverse: who lets pass goes before who counts.
-        while let Some((_, link)) = self.links.pop() {
+        while let Some((.., link)) = self.links.pop() {
             link.detach();
         }
         if let Some(pins) = &self.pins
@@ -373,74 +361,19 @@ impl EbpfHooks {
         Ok(events)
     }
 
-    /// So many sockets of a counter (`ROOM`) took a port, ever; wraps.
-    ///
-    /// # Errors
-    ///
-    /// The map does not give it.
-    pub fn room_begun(&self, slot: u32) -> Result<u32, HooksError> {
-        self.rooms.begun(slot)
-    }
-
-    /// So many of them do not take one any more, as the kernel's list says since `tallied_ns` (CLOCK_MONOTONIC).
-    ///
-    /// # Errors
-    ///
-    /// The map does not take it.
-    pub fn set_room_over(&mut self, slot: u32, over: u32, tallied_ns: u64) -> Result<(), HooksError> {
-        self.rooms.set_over(slot, over, tallied_ns)
-    }
-
-    /// What the programs counted, over all CPUs.
-    ///
-    /// # Errors
-    ///
-    /// The map does not give it.
-    pub fn counter(&self, counter: Counter) -> Result<u64, HooksError> {
-        let values = self.counters.get(&(counter as u32), 0).map_err(map_error(maps::COUNTERS))?;
-        Ok(values.iter().sum())
-    }
-
-    /// Writes rules. They hold when the answer is written as [`host::Config::rules`]; `now`: what stands there.
-    ///
-    /// # Errors
-    ///
-    /// A map does not take it; what held before holds.
-    pub fn write_rules(&mut self, compiled: &Compiled, now: u32) -> Result<u32, HooksError> {
-        self.rules.write(compiled, now)
-    }
-
-    /// How many binds the rule with this slot decided.
-    ///
-    /// # Errors
-    ///
-    /// The map does not give it.
-    pub fn rule_hits(&self, slot: u32) -> Result<u64, HooksError> {
-        self.rules.hits(slot)
-    }
-
-    /// A rule begins to count anew.
-    ///
-    /// # Errors
-    ///
-    /// The map does not take it.
-    pub fn empty_rule_hits(&mut self, slot: u32) -> Result<(), HooksError> {
-        self.rules.empty(slot)
-    }
-
     /// Whether the programs count the socket with this cookie: it was bound under their eyes.
     pub fn counts(&self, cookie: u64) -> bool {
         self.sockets.get(&cookie, 0).is_ok()
     }
 
-    /// The programs on the cgroup, as the kernel sees them.
-    pub fn program_status(&self) -> Vec<ProgramStatus> {
+    /// The programs on a cgroup, as the kernel sees them.
+    pub fn program_status(&self, cgroup: u64) -> Vec<ProgramStatus> {
         let cgroups = links::cgroups();
         CGROUP_PROGRAMS
             .iter()
             .map(|&(name, _)| {
-                let link = self.links.iter().find(|(n, _)| *n == name).map(|(_, link)| link);
-                let (id, attached) = match link {
+                let link = self.links.iter().find(|(number, n, _)| (*number, *n) == (cgroup, name));
+                let (id, attached) = match link.map(|(.., link)| link) {
                     None => (0, false),
                     Some(Held::Pinned(link, _)) => {
                         let info = link.info().unwrap_or_default();
@@ -454,35 +387,6 @@ impl EbpfHooks {
                 ProgramStatus { name, id, attached }
             })
             .collect()
-    }
-}
-
-impl PortTable for EbpfHooks {
-    fn set_port(&mut self, port: u16, verdict: host::Port) -> Result<(), HooksError> {
-        self.ports.set(u32::from(port), verdict, 0).map_err(map_error(maps::PORTS))
-    }
-
-    fn answered(&mut self, port: u16) -> Result<(), HooksError> {
-        match self.pending.remove(&u32::from(port)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            // aya tells a missing key of remove() as a failed system call.
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
-                Ok(())
-            }
-            Err(error) => Err(map_error(maps::PENDING)(error)),
-        }
-    }
-
-    fn waiting(&self) -> Result<Vec<u16>, HooksError> {
-        self.pending
-            .keys()
-            .filter_map(|key| key.map(|key| u16::try_from(key).ok()).transpose())
-            .collect::<Result<_, _>>()
-            .map_err(map_error(maps::PENDING))
-    }
-
-    fn uses(&self, port: u16) -> Result<u32, HooksError> {
-        self.uses.get(&u32::from(port), 0).map_err(map_error(maps::USES))
     }
 }
 
@@ -500,18 +404,6 @@ fn processors() -> u32 {
     u32::try_from(online).unwrap_or(1)
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &str, kind: Kind) -> Result<(), EbpfError> {
-    match kind {
-        Kind::Sock => tc::program::<CgroupSock>(ebpf, name)?.load(),
-        Kind::SockAddr => tc::program::<CgroupSockAddr>(ebpf, name)?.load(),
-    }
-    .map_err(|source| program_error(name, source))
-}
-
-fn program_error(name: &str, source: ProgramError) -> EbpfError {
-    EbpfError::Program { name: name.to_owned(), source: Box::new(source) }
-}
-
 fn forget_the_answered(pending: &mut HashMap<MapData, u32, host::Pending>) {
     let now = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
     let over = pending.iter().flatten().filter(|(_, entry)| entry.deadline_ns <= now);
@@ -520,42 +412,6 @@ fn forget_the_answered(pending: &mut HashMap<MapData, u32, host::Pending>) {
         // Gone already is as good.
         drop(pending.remove(&port));
     }
-}
-
-/// Attaches a program, or has a predecessor's link at `path` run it.
-fn hold_program(
-    ebpf: &mut Ebpf,
-    name: &str,
-    kind: Kind,
-    cgroup: &File,
-    path: Option<&Path>,
-) -> Result<Held, ProgramError> {
-    let Some(path) = path else { return attach_program(ebpf, name, kind, cgroup).map(Held::Loose) };
-    let program = ebpf.program(name).ok_or(ProgramError::NotLoaded)?.fd()?;
-    if let Some(held) = Held::take_over(path, program.as_fd()) {
-        return Ok(held);
-    }
-    let link = attach_program(ebpf, name, kind, cgroup)?;
-    Held::pin(link, path).map_err(ProgramError::IOError)
-}
-
-fn attach_program(ebpf: &mut Ebpf, name: &str, kind: Kind, cgroup: &File) -> Result<FdLink, ProgramError> {
-    // Links always allow others beside them; the kernel refuses flags that say so (they are for bpf_prog_attach).
-    let mode = CgroupAttachMode::Single;
-    let unloaded = |_| ProgramError::NotLoaded;
-    let link = match kind {
-        Kind::Sock => {
-            let program: &mut CgroupSock = tc::program(ebpf, name).map_err(unloaded)?;
-            let id = program.attach(cgroup, mode)?;
-            FdLink::try_from(program.take_link(id)?)
-        }
-        Kind::SockAddr => {
-            let program: &mut CgroupSockAddr = tc::program(ebpf, name).map_err(unloaded)?;
-            let id = program.attach(cgroup, mode)?;
-            FdLink::try_from(program.take_link(id)?)
-        }
-    };
-    link.map_err(|_| ProgramError::NotAttached)
 }
 
 pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> HooksError {

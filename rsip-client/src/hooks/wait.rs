@@ -104,10 +104,9 @@ impl Chosen {
     pub fn pin(&mut self, pins: &Pins) -> io::Result<Option<PathBuf>> {
         let link = match self.link.take() {
             None => return Ok(None),
-            Some(SenderLink::Fexit(link)) => FdLink::try_from(link),
-            Some(SenderLink::Tracepoint(link)) => FdLink::try_from(link),
+            Some(SenderLink::Fexit(link)) => FdLink::from(link),
+            Some(SenderLink::Tracepoint(link)) => FdLink::from(link),
         };
-        let link = link.map_err(io::Error::other)?;
         let path = pins.sender(link.info().map_err(io::Error::other)?.program_id());
         link.pin(&path).map_err(io::Error::other)?;
         Ok(Some(path))

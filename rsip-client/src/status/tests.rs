@@ -73,6 +73,7 @@ fn example() -> Status {
         hooks: Hooks {
             off: None,
             cgroup: "/sys/fs/cgroup".to_owned(),
+            cgroups: Vec::new(),
             programs: vec![
                 Program { name: "rsip_bind4".to_owned(), id: 5, attached: true },
                 Program { name: "rsip_bind6".to_owned(), id: 0, attached: false },

@@ -184,7 +184,7 @@ fn asked_port(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
     }
     let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
     // SAFETY: the kernel gives a valid socket, or null, which was excluded.
-    let (bound, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if as u32) };
+    let (bound, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if) };
     // A socket that has a port gets no other one: the kernel says EINVAL.
     (bound == 0 && !scope::is_tied_elsewhere(config, tied)).then_some((config, port))
 }

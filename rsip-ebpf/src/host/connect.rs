@@ -110,7 +110,7 @@ fn governed(ctx: &SockAddrContext) -> Option<(&'static Config, u32)> {
     }
     let config = scope::governed(ctx.as_ptr(), sock.cast(), kind, protocol)?;
     // SAFETY: the kernel gives a valid socket, or null, which was excluded.
-    let (port, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if as u32) };
+    let (port, tied) = unsafe { ((*sock).src_port, (*sock).bound_dev_if) };
     (!scope::is_tied_elsewhere(config, tied)).then_some((config, port))
 }
 

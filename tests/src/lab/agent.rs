@@ -217,8 +217,6 @@ pub struct Waiting {
     pub way: String,
     /// Why not a better one.
     pub why: String,
-    /// Ports that somebody waits for.
-    pub ports: Vec<u16>,
     /// How often a call was restarted.
     pub restarts: u64,
     /// How often the time was over.

@@ -1,0 +1,156 @@
+//! `rsip-client run -- COMMAND`: one program that is served by the agent, with all that it starts.
+//!
+//! It gets a cgroup of its own inside of the one that it would be in anyway, so that every limit stays in force, and the agent
+//! puts its programs there. The cgroup goes when the last process in it has ended.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus};
+
+use anyhow::Context as _;
+use clap::Args;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, mkdirat};
+use rsip_sys::cgroup;
+use rsip_sys::exit::{ExitCode, Failure};
+
+use crate::calls::{ask, unexpected};
+use crate::cli::RunDir;
+use crate::control::{Request, Response};
+
+/// Examples for `--help`.
+pub const EXAMPLES: &str = "\
+Examples:
+  rsip-client up --cgroup none &                      # serves nobody but
+  rsip-client run -- nginx -g 'daemon off;'           # this one
+  rsip-client run -- su www -c ./server
+
+The exit code is the command's; 128 and the signal's number where a signal ended it. Signals TERM, HUP, USR1 and USR2 are
+passed on.";
+
+/// Signals that are passed on; INT and QUIT of a terminal reach the command anyway.
+const PASSED: [Signal; 4] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+const OF_TERMINALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
+/// What shells say of a command that is not there, and of one that cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUNNABLE: u8 = 126;
+
+/// `rsip-client run`.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// Where the agent is found.
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    /// The command with its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs the command to its end, and ends this process as it ended.
+///
+/// # Errors
+///
+/// No agent runs here, or the command cannot be run.
+pub fn run(arguments: &Run) -> anyhow::Result<std::convert::Infallible> {
+    let own = Own::make()?;
+    match ask(&arguments.run_dir, &Request::Run(own.path.clone()))? {
+        Response::Done => {}
+        other => return Err(unexpected(other)),
+    }
+    let signals = signals();
+    signals.thread_block().context("cannot block signals")?;
+    let child = match start(arguments, &own, &signals) {
+        Ok(child) => child,
+        Err(error) => {
+            let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
+            let command = arguments.command.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+            drop(writeln!(std::io::stderr(), "rsip-client: cannot run {command}: {error}"));
+            drop(own);
+            std::process::exit(code.into());
+        }
+    };
+    let status = accompany(child, &signals)?;
+    drop(own);
+    std::process::exit(code(status))
+}
+
+/// The cgroup. What is still in it when the value goes is left to the agent, which removes it after the last process.
+struct Own {
+    path: String,
+    /// Whoever writes 0 into it is in the cgroup.
+    procs: File,
+}
+
+impl Own {
+    fn make() -> anyhow::Result<Self> {
+        let failed = |what: String, why: &dyn std::fmt::Display| {
+            Failure::new(ExitCode::Failure, what)
+                .why(why.to_string())
+                .hint("run as root, on a kernel with cgroup v2")
+        };
+        let parent = cgroup::of_this_process().map_err(|e| failed("no cgroup".to_owned(), &e))?;
+        let name = format!("rsip-run-{}", std::process::id());
+        let path = format!("{}/{name}", parent.trim_end_matches('/'));
+        // By descriptors: the tree need not be mounted where this process sees it (`ip netns exec` hides it).
+        let folder =
+            cgroup::open_at(&parent).map_err(|e| failed(format!("no cgroup {parent}"), &e))?.directory;
+        match mkdirat(&folder, name.as_str(), Mode::S_IRWXU) {
+            // Of a process that had this number before.
+            Ok(()) | Err(nix::Error::EEXIST) => {}
+            Err(errno) => return Err(failed(format!("cannot make cgroup {path}"), &errno).into()),
+        }
+        let procs = format!("{name}/cgroup.procs");
+        let procs = openat(&folder, procs.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| failed(format!("cannot enter cgroup {path}"), &errno))?;
+        Ok(Self { path, procs: File::from(procs) })
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Not while somebody is in it.
+        drop(cgroup::remove(&self.path));
+    }
+}
+
+fn signals() -> SigSet {
+    PASSED.into_iter().chain(OF_TERMINALS).chain([Signal::SIGCHLD]).collect()
+}
+
+fn start(arguments: &Run, own: &Own, blocked: &SigSet) -> std::io::Result<Child> {
+    let procs = own.procs.try_clone()?;
+    let (name, rest) = arguments.command.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(name);
+    command.args(rest);
+    let blocked = *blocked;
+    let enter = move || {
+        // "0" is whoever writes it.
+        (&procs).write_all(b"0")?;
+        blocked.thread_unblock().map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and exec only system calls are made (write, sigprocmask); nothing is allocated and no lock is taken.
+    unsafe { command.pre_exec(enter) };
+    command.spawn()
+}
+
+/// Passes signals on until the command has ended.
+fn accompany(mut child: Child, signals: &SigSet) -> anyhow::Result<ExitStatus> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for the command")? {
+            return Ok(status);
+        }
+        let signal = signals.wait().context("cannot wait for signals")?;
+        if PASSED.contains(&signal) {
+            // It may have ended just now.
+            nix::sys::signal::kill(pid, signal).ok();
+        }
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
+}
