@@ -5,7 +5,7 @@
 //!
 //! `RSIP_WAIT` is given to `rsip-client up --wait`. With `RSIP_TABLE_DIR`, a line for each way is added to
 //! `socket_ways.tsv` there: way, kernel, how bind() waits, outcome.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 mod binds;
 mod held;
