@@ -224,6 +224,10 @@ fn disconnected_choice(stage: &mut Stage<'_>) -> Done {
     disconnect(&socket)?;
     ensure(port_of(&socket)? == 0, || "it keeps its port".to_owned())?;
     let after = stage.counted_in_block()?;
+    // Kernels before 6.8 do not list every socket: the hooks' count stands in, which ends with the socket.
+    if !rsip_client::usage::diag::lists_idle_sockets() {
+        return Ok(Outcome::Block);
+    }
     ensure(after < before, || format!("{before} sockets on ports of the block, then {after}"))?;
     Ok(Outcome::Block)
 }
