@@ -81,7 +81,7 @@ fn it_asks_a_directory_agent_for_what_it_can_use() {
     let da = directory(&system);
     system.start_gateway().unwrap();
     da.registrations_become("the gateway", READY, |all| all.len() == 1).unwrap();
-    register(&da, "10.77.0.1:4", "(tunnel-type=GRE),(load=0)");
+    register(&da, "10.77.0.1:4", "(tunnel-type=L2TP),(load=0)");
     let mut agent = up(&system, &[]);
     agent.becomes_ready(&system.lab, Host::A, READY).unwrap();
     assert!(!agent.process.output().contains("service:rsip://10.77.0.1:4 "), "{}", agent.process.output());
@@ -108,7 +108,7 @@ fn the_next_one_is_tried_where_the_best_cannot_be_used() {
     register(&da, "10.77.0.2:4555", "(load=2)");
     register(&da, "10.77.0.1:4555", "(load=90)");
     // This one has no tunnel for us.
-    register(&da, "10.77.0.1:4", "(tunnel-type=GRE),(load=0)");
+    register(&da, "10.77.0.1:4", "(tunnel-type=L2TP),(load=0)");
     let mut agent = up(&system, &["--timeout", "2"]);
     agent.becomes_ready(&system.lab, Host::A, READY).unwrap();
     let said = agent.process.output();

@@ -42,7 +42,10 @@ fn garbage_from_another_host_does_not_disturb_a_registered_one() {
     for host in Host::ALL {
         let id = |state: &gateway::State| state.client(host).unwrap().client_id;
         assert_eq!(id(&after), id(&before), "{} is registered as before", host.name());
-        assert_eq!(after.block(host), before.block(host));
+        // Connections that A made take ports of its own, so it may have leased more of them.
+        let held = after.block(host);
+        let kept = before.block(host).iter().all(|port| held.contains(port));
+        assert!(kept && !held.is_empty(), "{} holds what it held before", host.name());
     }
     apache.stop().unwrap();
     system.finish().unwrap();

@@ -85,7 +85,8 @@ fn every_port_is_the_hosts_own_at_once_in_both_directions() {
         (Some(0), Some(0)),
         "no bind waited"
     );
-    assert!(asked.counter("bind_granted").unwrap() >= 6);
+    // 22 is private by default: its bind is not asked about, and still the port is the host's.
+    assert!(asked.counter("bind_granted").unwrap() >= 5, "{:?}", asked.counters);
     drop((tcp, udp));
     system.finish().unwrap();
 }

@@ -16,6 +16,9 @@ use crate::exec;
 /// The kernel frees eBPF programs, links and namespaces a moment after their last user has gone.
 const SETTLE: Duration = Duration::from_secs(15);
 
+/// Where iproute2 keeps the namespaces that have names (ip-netns(8)).
+const NETNS_FOLDER: &str = "/run/netns";
+
 /// Settings that the daemons change, each in its own network namespace; here they must stay as they are.
 const SETTINGS: [&str; 5] = [
     "ipv4/ip_local_port_range",
@@ -36,7 +39,7 @@ impl Snapshot {
     pub(crate) fn take(programs: &Path) -> Self {
         let mut snapshot = Self::default();
         let mut add = |kind, lines: BTreeSet<String>| snapshot.kinds.insert(kind, lines);
-        add("network namespace", names(Path::new("/run/netns"), ""));
+        add("network namespace", names(Path::new(NETNS_FOLDER), ""));
         add("run folder", names(Path::new("/run"), "rsip"));
         add("network device", names(Path::new("/sys/class/net"), ""));
         add("pinned eBPF object", tree(Path::new("/sys/fs/bpf"), &|_| true));
@@ -112,11 +115,17 @@ fn tree(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> BTreeSet<String> {
 
 /// Mount points with their kind. Their numbers change when something is mounted anew.
 fn mounts() -> BTreeSet<String> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts_in(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// The mounts in a text of the form of proc_pid_mountinfo(5). `ip netns add` makes this folder a mount of its own the first
+/// time that it is called on a machine, for good; what is in the folder is looked at as network namespaces.
+fn mounts_in(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| {
             let (left, right) = line.split_once(" - ")?;
-            Some(format!("{} ({})", left.split(' ').nth(4)?, right.split(' ').next()?))
+            let place = left.split(' ').nth(4)?;
+            (place != NETNS_FOLDER).then(|| format!("{place} ({})", right.split(' ').next().unwrap_or("")))
         })
         .collect()
 }
@@ -176,6 +185,15 @@ mod tests {
 
     fn snapshot(kind: &'static str, lines: &[&str]) -> Snapshot {
         Snapshot { kinds: [(kind, lines.iter().map(|line| (*line).to_owned()).collect())].into() }
+    }
+
+    #[test]
+    fn a_mount_of_ours_is_seen_and_the_folder_of_namespaces_is_none() {
+        let text = "26 1 0:24 / /sys/fs/bpf rw - bpf bpf rw\n\
+                    31 1 254:0 /run/netns /run/netns rw shared:1 - ext4 /dev/vda rw\n\
+                    32 1 0:4 net:[4026532] /run/netns/lab rw - nsfs nsfs rw\nnonsense\n";
+        let seen: Vec<_> = mounts_in(text).into_iter().collect();
+        assert_eq!(seen, ["/run/netns/lab (nsfs)", "/sys/fs/bpf (bpf)"]);
     }
 
     #[test]

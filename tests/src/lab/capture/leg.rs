@@ -46,7 +46,8 @@ impl RsipLeg {
             // The lab's folder goes with the lab.
             let kept = std::env::var_os(CAPTURE_DIR).map(|folder| PathBuf::from(folder).join("torn.pcap"));
             let kept = kept.filter(|kept| std::fs::copy(&capture.file, kept).is_ok());
-            return Err(unreadable(&format!("torn streams {:?}, recording {kept:?}", heard.torn)));
+            let test = std::thread::current().name().unwrap_or("no test").to_owned();
+            return Err(unreadable(&format!("torn streams {:?} in {test}, recording {kept:?}", heard.torn)));
         }
         heard
             .messages
