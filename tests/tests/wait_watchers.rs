@@ -26,7 +26,7 @@ const WHILE: Duration = Duration::from_millis(400);
 fn each_way(mut test: impl FnMut(u32, Host)) {
     for wait in ways().unwrap() {
         println!("wait {wait}");
-        test(wait, program::host(wait, LONG).unwrap());
+        test(wait, program::host(wait, limit(LONG)).unwrap());
     }
 }
 
@@ -34,7 +34,7 @@ fn each_way(mut test: impl FnMut(u32, Host)) {
 fn each_parking(mut test: impl FnMut(Host)) {
     for wait in ways().unwrap().into_iter().filter(|wait| *wait != WAIT_POLL) {
         println!("wait {wait}");
-        test(program::host(wait, LONG).unwrap());
+        test(program::host(wait, limit(LONG)).unwrap());
     }
 }
 

@@ -75,12 +75,16 @@ enum Verb {
     /// machine sees this machine's files, and what it writes is forgotten. Takes root.
     #[command(
         after_help = "Example:\n  cargo xtask vm                  # all kernels\n  cargo xtask vm 6.1 newest\n  \
-                            cargo xtask vm --write-table    # and brings docs/SOCKETS.md up to date\n  cargo xtask vm 6.12 -- 'uname -r; bpftool feature'   # one command"
+                            cargo xtask vm --program wait_programs\n  \
+                            cargo xtask vm --program socket_ways --write-table    # brings docs/SOCKETS.md up to date\n  cargo xtask vm 6.12 -- 'uname -r; bpftool feature'   # one command"
     )]
     Vm {
         /// Names of kernels [default: all]
         kernels: Vec<String>,
-        /// Write what the tests say of sockets into docs/SOCKETS.md, this machine's own kernel too.
+        /// Only this test program of the list; may be given several times.
+        #[arg(long = "program", value_name = "NAME", conflicts_with = "command")]
+        programs: Vec<String>,
+        /// Write what the tests say of sockets into docs/SOCKETS.md; `here` among the kernels is this machine's own.
         #[arg(long, conflicts_with = "command")]
         write_table: bool,
         /// A command in place of the tests; $RSIP_BIN_DIR has the programs that were built last.
@@ -127,8 +131,8 @@ impl Cli {
             Verb::Test { unit, lab, vm, filters, arguments } => {
                 test::run(&workspace, &test::Choice { unit, lab, vm, filters, arguments })
             }
-            Verb::Vm { kernels, command, write_table } => {
-                vm::run(&workspace, &vm::Choice { kernels, command, write_table })
+            Verb::Vm { kernels, programs, command, write_table } => {
+                vm::run(&workspace, &vm::Choice { kernels, programs, command, write_table })
             }
             Verb::Fuzz { targets, time, keep } => {
                 fuzz::run(&workspace, &fuzz::Choice { targets, time, keep })

@@ -103,6 +103,20 @@ impl List {
         Ok(list)
     }
 
+    /// The same with these programs alone; none: all of it.
+    pub(super) fn only(mut self, programs: &[String]) -> Result<Self> {
+        for name in programs {
+            if !self.programs.iter().any(|program| &program.name == name) {
+                bail!("there is no test program {name} in {FILE}");
+            }
+        }
+        if !programs.is_empty() {
+            self.programs.retain(|program| programs.contains(&program.name));
+            self.commands.clear();
+        }
+        Ok(self)
+    }
+
     /// A kernel by name.
     pub(super) fn kernel(&self, name: &str) -> Result<&Kernel> {
         self.kernels.iter().find(|kernel| kernel.name == name).with_context(|| {

@@ -51,10 +51,10 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Starts `kernel` and waits until it takes commands.
-    pub(super) fn boot(kernel: &Kernel, initramfs: &Path, mark: &str) -> Result<Self> {
-        // The name dies with its last user, and the process ID makes it ours.
-        let name = format!("{mark}-{}", std::process::id());
+    /// Starts `kernel` and waits until it takes commands. `name` is that of this machine alone.
+    pub(super) fn boot(kernel: &Kernel, initramfs: &Path, name: &str, mark: &str) -> Result<Self> {
+        // The socket's name dies with its last user.
+        let name = format!("{mark}-{name}");
         let address = SocketAddr::from_abstract_name(&name).context("cannot name a socket")?;
         let listener = UnixListener::bind_addr(&address).context("cannot make a socket for virtiofsd")?;
         let mut virtiofsd = file_server(listener)?;

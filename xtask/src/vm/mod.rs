@@ -9,7 +9,10 @@ pub(crate) mod table;
 
 use std::{
     fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -30,6 +33,12 @@ use machine::Machine;
 /// Begins the lines that the script in the machine writes to us. Nothing else says this.
 const MARK: &str = "rsip-vm-d1a7";
 
+/// So many machines run at the same time: while the tests of one wait, which they do a lot, another has the processors.
+const AT_ONCE: usize = 2;
+
+/// Among the kernels whose columns are to be written: this machine's own.
+const HERE: &str = "here";
+
 /// A command by hand may take this long.
 const BY_HAND: Duration = Duration::from_secs(3600);
 
@@ -38,6 +47,8 @@ const BY_HAND: Duration = Duration::from_secs(3600);
 pub(crate) struct Choice {
     /// Names of kernels; none: all of the list.
     pub(crate) kernels: Vec<String>,
+    /// Names of test programs; none: all of the list, and its commands.
+    pub(crate) programs: Vec<String>,
     /// A command in place of the list's tests.
     pub(crate) command: Vec<String>,
     /// Write what the tests say of sockets into the docs.
@@ -46,10 +57,11 @@ pub(crate) struct Choice {
 
 /// Runs the list's tests on the chosen kernels, or one command.
 pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
-    let list = List::read(workspace)?;
+    let list = List::read(workspace)?.only(&choice.programs)?;
+    let named = |name: &&String| name.as_str() != HERE;
     let kernels = match choice.kernels.as_slice() {
         [] => list.kernels.iter().collect(),
-        names => names.iter().map(|name| list.kernel(name)).collect::<Result<Vec<_>>>()?,
+        names => names.iter().filter(named).map(|name| list.kernel(name)).collect::<Result<Vec<_>>>()?,
     };
     require_machine()?;
     setup::all(workspace)?;
@@ -66,9 +78,14 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
         let same = table::check(workspace, &done.rows);
         return test::summarise(&done.parts, &[]).and(same);
     }
-    done.rows.extend(run::ways_here(workspace, &programs)?);
-    test::summarise(&done.parts, &[])?;
-    table::write(workspace, &done.rows)
+    // What was seen is written down whatever else failed: it took its time.
+    let mut here = Ok(());
+    if choice.kernels.is_empty() || choice.kernels.iter().any(|name| name == HERE) {
+        here = run::ways_here(workspace, &programs);
+        done.rows.extend(table::native(workspace)?);
+    }
+    let written = table::write(workspace, &done.rows);
+    test::summarise(&done.parts, &[]).and(here).and(written)
 }
 
 /// What ran in virtual machines.
@@ -145,7 +162,9 @@ fn folder(workspace: &Workspace) -> Result<PathBuf> {
 fn forget_the_dead(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
-        let owner = path.file_stem().and_then(|name| name.to_str()?.strip_prefix("start-"));
+        // `start-PID-KERNEL`
+        let owner =
+            path.file_name().and_then(|name| name.to_str()?.strip_prefix("start-")?.split('-').next());
         let Some(owner) = owner else { continue };
         if Path::new("/proc").join(owner).exists() {
             continue;
@@ -159,14 +178,15 @@ fn forget_the_dead(folder: &Path) -> Result<()> {
 fn boot(workspace: &Workspace, kernel: &kernels::Kernel) -> Result<Machine> {
     forget_the_dead(&folder(workspace)?)?;
     // Of this process alone; qemu has read it when the machine takes commands.
-    let file = folder(workspace)?.join(format!("start-{}.cpio", std::process::id()));
+    let name = format!("{}-{}", std::process::id(), kernel.release);
+    let file = folder(workspace)?.join(format!("start-{name}.cpio"));
     let packed = initramfs::pack(kernel, MARK, &file);
     let machine = packed.and_then(|()| {
-        Machine::boot(kernel, &file, MARK).or_else(|error| {
+        Machine::boot(kernel, &file, &name, MARK).or_else(|error| {
             // What is emulated on a busy machine may fail at its start for that alone; a kernel that does not start
             // fails again.
             exec::say(&format!("once more: {error:#}"));
-            Machine::boot(kernel, &file, MARK)
+            Machine::boot(kernel, &file, &name, MARK)
         })
     });
     if let Err(error) = fs::remove_file(&file)
@@ -177,6 +197,7 @@ fn boot(workspace: &Workspace, kernel: &kernels::Kernel) -> Result<Machine> {
     machine
 }
 
+/// Runs the list on some kernels, [`AT_ONCE`] of them at a time.
 fn run_all(
     workspace: &Workspace,
     list: &List,
@@ -184,12 +205,32 @@ fn run_all(
     programs: &Programs,
     extent: Extent<'_>,
 ) -> Result<Done> {
-    let mut done = Done::default();
-    for (kernel, ready) in kernels {
-        let step = Step::start(&format!("tests on {} in a virtual machine", ready.release), "3 min");
+    let next = AtomicUsize::new(0);
+    let one = |(kernel, ready): &(&Kernel, kernels::Kernel)| -> Result<_> {
+        let step = Step::start(&format!("tests on {} in a virtual machine", ready.release), "5 min");
         let (tally, rows) = run::on_kernel(workspace, list, kernel, ready, programs, extent)?;
-        step.done(&format!("{} passed, {} failed", tally.passed, tally.failed));
-        done.parts.push((format!("in a VM with {} ({})", kernel.name, ready.release), tally));
+        step.done(&format!("{}: {} passed, {} failed", ready.release, tally.passed, tally.failed));
+        Ok((format!("in a VM with {} ({})", kernel.name, ready.release), tally, rows))
+    };
+    let worker = || {
+        let mut results = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(number) else { return results };
+            results.push((number, one(kernel)));
+        }
+    };
+    let mut results = thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
+        let results =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        results.flatten().collect::<Vec<_>>()
+    });
+    results.sort_by_key(|(number, _)| *number);
+    let mut done = Done::default();
+    for (_, result) in results {
+        let (name, tally, rows) = result?;
+        done.parts.push((name, tally));
         done.rows.extend(rows);
     }
     Ok(done)
@@ -220,12 +261,12 @@ mod tests {
     #[test]
     fn forgets_what_belongs_to_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        let own = format!("start-{}.cpio", std::process::id());
+        let own = format!("start-{}-6.1.0-cloud.cpio", std::process::id());
         // No process has that number.
-        for name in [own.as_str(), "start-4194305.cpio", "6.1"] {
+        for name in [own.as_str(), "start-4194305-6.1.0-cloud.cpio", "6.1"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
-        fs::create_dir_all(dir.path().join("start-4194305.folder/bin")).unwrap();
+        fs::create_dir_all(dir.path().join("start-4194305-6.12.0-cloud.folder/bin")).unwrap();
         forget_the_dead(dir.path()).unwrap();
         let left = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();

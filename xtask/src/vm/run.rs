@@ -57,14 +57,18 @@ pub(super) fn on_kernel(
             quoted(&path.to_string_lossy()),
         );
         let mut tally = Tally::default();
+        // Shown in one piece when it has ended, since other machines run meanwhile.
         let shown = format!("     Running {} on {} ({})", program.name, kernel.name, path.display());
-        take(&mut tally, &shown, programs);
+        tally.count(&shown, programs);
+        let mut said = vec![shown];
         let step = Instant::now();
         let limit = Duration::from_secs(program.limit);
         let ended = in_machine(&mut machine, workspace, ready, &command, limit, &mut |line| {
-            take(&mut tally, line, programs);
+            tally.count(line, programs);
+            said.push(line.to_owned());
         });
-        println!("    {} on {}: {} s", program.name, kernel.name, step.elapsed().as_secs());
+        said.push(format!("    {} on {}: {} s", program.name, kernel.name, step.elapsed().as_secs()));
+        println!("{}", said.join("\n"));
         settle(&mut tally, &format!("{} {}", kernel.name, program.name), &expected, ended);
         total.add(tally);
     }
@@ -77,9 +81,9 @@ pub(super) fn on_kernel(
         let command = format!("{environment} {}", check.run);
         let limit = Duration::from_secs(check.limit);
         let ended = in_machine(&mut machine, workspace, ready, &command, limit, &mut |line| {
-            println!("{line}");
             said.push(line.to_owned());
         });
+        println!("{}", said.join("\n"));
         total.add(judged(check, &name, &said.join("\n"), ended));
     }
     if total.failed > 0
@@ -107,18 +111,19 @@ fn rows(machine: &mut Machine) -> Result<Vec<Row>> {
     Ok(table::parse(&text))
 }
 
-/// The same for this machine's own kernel, with each way of waiting that it has.
-pub(super) fn ways_here(workspace: &Workspace, programs: &Programs) -> Result<Vec<Row>> {
+/// Has them said for this machine's own kernel, with each way of waiting that it has. An error where a test failed.
+pub(super) fn ways_here(workspace: &Workspace, programs: &Programs) -> Result<()> {
     let path = programs.path("rsip-lab/socket_ways").context("there is no test program socket_ways")?;
     table::forget(workspace)?;
+    let mut all = Ok(());
     for way in [None, Some("poll")] {
         let mut command = process::Command::new(path);
         command.current_dir(workspace.root().join("tests")).arg("--test-threads=1");
         command.env("RSIP_BIN_DIR", workspace.programs()).env(table::FOLDER, table::folder(workspace));
         command.envs(way.map(|way| ("RSIP_WAIT", way)));
-        exec::run(&mut command)?;
+        all = all.and(exec::run(&mut command));
     }
-    table::native(workspace)
+    all
 }
 
 /// Runs a command in the machine, which is started where there is none: the first time, and after one has died.
@@ -180,11 +185,6 @@ fn expected(path: &Path, program: &Program, filters: &[String]) -> Result<BTreeS
     let wanted =
         |name: &&str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     Ok(names.filter(wanted).map(str::to_owned).collect())
-}
-
-fn take(tally: &mut Tally, line: &str, programs: &Programs) {
-    println!("{line}");
-    tally.count(line, programs);
 }
 
 /// Holds what ran against what should have.

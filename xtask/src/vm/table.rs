@@ -17,6 +17,11 @@ const BEGIN: &str = "<!-- socket ways: begin -->\n";
 const END: &str = "<!-- socket ways: end -->";
 
 const FIRST_COLUMN: &str = "way";
+/// Stands between the ways of waiting whose columns are one.
+const AND: &str = ", ";
+
+/// What the tests say of a way that does not do what it should.
+const FAILED: &str = "FAILED";
 
 /// A line of the tests: way, kernel, mode, outcome, with tabs between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,11 +118,17 @@ impl Table {
         for line in lines.skip(1) {
             let cells = cells(line);
             let Some((way, outcomes)) = cells.split_first() else { continue };
-            for (column, outcome) in header.iter().skip(1).zip(outcomes) {
-                if !outcome.is_empty() {
-                    let (way, column, outcome) = (way.clone(), column.clone(), outcome.clone());
-                    rows.push(Row { way, column, outcome });
+            for (columns, outcome) in header.iter().skip(1).zip(outcomes) {
+                if outcome.is_empty() {
+                    continue;
                 }
+                // `6.12 park (fexit), poll`
+                let (kernel, modes) = columns.split_once(' ').unwrap_or((columns, ""));
+                rows.extend(modes.split(AND).map(|mode| Row {
+                    way: way.clone(),
+                    column: format!("{kernel} {mode}"),
+                    outcome: outcome.clone(),
+                }));
             }
         }
         Self::of(&rows)
@@ -127,14 +138,44 @@ impl Table {
         let line = |first: &str, cells: &mut dyn Iterator<Item = &str>| {
             cells.fold(format!("| {first} |"), |line, cell| format!("{line} {cell} |")) + "\n"
         };
-        let mut text = line(FIRST_COLUMN, &mut self.columns.keys().map(|column| column.name.as_str()));
-        text += &line("---", &mut self.columns.keys().map(|_| "---"));
+        let groups = self.groups();
+        let mut text = line(FIRST_COLUMN, &mut groups.iter().map(|(name, _)| name.as_str()));
+        text += &line("---", &mut groups.iter().map(|_| "---"));
         for way in &self.ways {
-            let outcome = |column: &'_ BTreeMap<String, String>| column.get(way).cloned().unwrap_or_default();
-            let outcomes: Vec<String> = self.columns.values().map(outcome).collect();
+            let outcome =
+                |outcomes: &BTreeMap<String, String>| outcomes.get(way).cloned().unwrap_or_default();
+            let outcomes: Vec<String> = groups.iter().map(|(_, outcomes)| outcome(outcomes)).collect();
             text += &line(way, &mut outcomes.iter().map(String::as_str));
         }
         text
+    }
+
+    /// A kernel's columns that say the same are shown as one.
+    fn groups(&self) -> Vec<(String, &BTreeMap<String, String>)> {
+        let mut groups: Vec<(&Column, String, &BTreeMap<String, String>)> = Vec::new();
+        for (column, outcomes) in &self.columns {
+            let same = groups
+                .iter_mut()
+                .find(|(first, _, known)| first.kernel == column.kernel && *known == outcomes);
+            match (same, column.name.split_once(' ')) {
+                (Some((_, name, _)), Some((_, mode))) => *name += &format!("{AND}{mode}"),
+                _ => groups.push((column, column.name.clone(), outcomes)),
+            }
+        }
+        groups.into_iter().map(|(_, name, outcomes)| (name, outcomes)).collect()
+    }
+
+    /// Takes out columns in which something failed, and gives their names.
+    fn without_failures(mut self) -> (Self, Vec<String>) {
+        let mut failed = Vec::new();
+        self.columns.retain(|column, outcomes| {
+            let good = outcomes.values().all(|outcome| outcome != FAILED);
+            if !good {
+                failed.push(column.name.clone());
+            }
+            good
+        });
+        (self, failed)
     }
 
     /// Takes over the columns of `seen`; others stay, but for ways that are no more.
@@ -201,18 +242,22 @@ pub(crate) fn check(workspace: &Workspace, rows: &[Row]) -> Result<()> {
     )
 }
 
-/// Writes what the tests saw into the page.
+/// Writes what the tests saw into the page. Where something failed the page keeps what it had, which is an error.
 pub(crate) fn write(workspace: &Workspace, rows: &[Row]) -> Result<()> {
     if rows.is_empty() {
         bail!("no test has said how sockets behave");
     }
     let (before, known, after) = page(workspace)?;
-    let table = Table::read(&known).update(Table::of(rows));
+    let (seen, failed) = Table::of(rows).without_failures();
+    let table = Table::read(&known).update(seen);
     let path = workspace.root().join(PAGE);
     fs::write(&path, before + &table.text() + &after)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    exec::say(&format!("{PAGE} has what the tests saw"));
-    Ok(())
+    if failed.is_empty() {
+        exec::say(&format!("{PAGE} has what the tests saw"));
+        return Ok(());
+    }
+    bail!("{PAGE} has what the tests saw, but for columns in which one failed: {}", failed.join(", "))
 }
 
 #[cfg(test)]
@@ -234,6 +279,24 @@ mod tests {
         assert_eq!(table.text(), text);
         assert_eq!(Table::read(text), table);
         assert_eq!(Table::read("\n"), Table::default());
+    }
+
+    #[test]
+    fn ways_of_waiting_that_say_the_same_share_a_column() {
+        let same = SEEN.replace("6.12", "6.1").replace("EINVAL", "leased");
+        let more = "TCP\t6.12\tpoll\tleased\nbind(0)\t6.12\tpoll\tfrom the block\n";
+        let table = Table::of(&parse(&(same + more)));
+        let text = "| way | 6.1 park (fexit), poll | 6.12 poll |\n| --- | --- | --- |\n\
+                    | bind(0) | from the block | from the block |\n| TCP | leased | leased |\n";
+        assert_eq!(table.text(), text);
+        assert_eq!(Table::read(text), table);
+    }
+
+    #[test]
+    fn a_column_in_which_something_failed_is_not_written() {
+        let (table, failed) = Table::of(&parse(&SEEN.replace("EINVAL", FAILED))).without_failures();
+        assert_eq!(failed, ["6.1 park (fexit)"]);
+        assert!(table.text().starts_with("| way | 6.12 poll |\n"), "{}", table.text());
     }
 
     #[test]
