@@ -36,8 +36,22 @@ pub fn recorded(path: &Path) -> Result<Vec<Spoken>, CaptureError> {
 pub struct Heard {
     /// Whole messages: datagrams, then those of each stream.
     pub messages: Vec<Spoken>,
-    /// Streams that have a gap or end in the middle of a message: from, to, and how many bytes are none.
-    pub torn: Vec<(SocketAddrV4, SocketAddrV4, usize)>,
+    /// Streams that have a gap or end in the middle of a message.
+    pub torn: Vec<Torn>,
+}
+
+/// A direction of a TCP connection that is not messages from end to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// Who sent it.
+    pub from: SocketAddrV4,
+    /// To whom.
+    pub to: SocketAddrV4,
+    /// Bytes after the last whole message, up to the stream's end or its first gap.
+    pub rest: usize,
+    /// Bytes that come after the first gap. What was lost on the cable is sent again, so a gap is left only where the
+    /// connection or the recording ended before.
+    pub after_gap: usize,
 }
 
 /// The RSIP messages in a recording of an Ethernet cable, of those speakers that are `wanted` (from, to): streams are put
@@ -78,11 +92,11 @@ pub fn on_the_cable(
     for stream in streams.all {
         let (bytes, lost) = stream.joined();
         let (messages, rest) = split(&bytes);
-        let (from, to, left) = (stream.from, stream.to, rest + lost);
+        let (from, to) = (stream.from, stream.to);
         let spoken = |message| Spoken { from, to, transport: Transport::Tcp, message };
         heard.messages.extend(messages.into_iter().map(spoken));
-        if left > 0 {
-            heard.torn.push((from, to, left));
+        if rest + lost > 0 {
+            heard.torn.push(Torn { from, to, rest, after_gap: lost });
         }
     }
     Ok(heard)
@@ -255,13 +269,15 @@ mod tests {
     #[test]
     fn half_a_message_at_the_end_is_told() {
         let packets = [segment(1, true, &[]), segment(2, false, &REGISTER[..5])];
-        assert_eq!(read(&packets).torn[0].2, 5);
+        let torn = &read(&packets).torn[0];
+        assert_eq!((torn.rest, torn.after_gap), (5, 0));
     }
 
     #[test]
     fn a_gap_is_told() {
         let packets = [segment(1, true, &[]), segment(2, false, &REGISTER), segment(99, false, &REGISTER)];
-        assert_eq!(read(&packets).torn[0].2, 11);
+        let torn = &read(&packets).torn[0];
+        assert_eq!((torn.rest, torn.after_gap), (0, 11));
     }
 
     #[test]
