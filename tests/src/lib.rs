@@ -12,6 +12,7 @@
 //! | [`lab::probe`] | a helper program with exactly the socket calls that a test wants |
 //! | [`lab::slp`] | a stand-in for SLP programs of others, and SLP as tshark sees it |
 //! | [`lab::snapshot`] | everything the kernel knows that a daemon might leave behind, compared before and after |
+//! | [`lab::soak`] | binds without end, and what of the daemons grows with them |
 //! | [`lab::arp`] | who answers on a link |
 //! | [`lab::capture`] | packets of one leg, judged by tshark |
 //!

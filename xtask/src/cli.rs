@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{demo, ebpf, fuzz, lint, setup, test, toolchain::Toolchain, vm, workspace::Workspace};
+use crate::{demo, ebpf, fuzz, lint, setup, soak, test, toolchain::Toolchain, vm, workspace::Workspace};
 
 /// Sets up, builds and tests RSIP.
 #[derive(Debug, Parser)]
@@ -109,6 +109,21 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Make a million binds of every kind in a lab, and see whether anything of the daemons grows with them.
+    ///
+    /// Memory, threads, descriptors, entries of eBPF maps and files are measured after each round; the trend after the
+    /// warm-up decides. Builds the daemons as they are shipped. Takes root. The exit code says whether all stays flat.
+    #[command(
+        after_help = "Example:\n  cargo xtask soak\n  cargo xtask soak --binds 5000000\n  cargo xtask soak --for 8h"
+    )]
+    Soak {
+        /// How many binds.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        binds: u64,
+        /// As many as there are in this time instead: seconds, or with s, m or h.
+        #[arg(long = "for", value_name = "TIME", conflicts_with = "binds", value_parser = fuzz::parse_time)]
+        time: Option<Duration>,
+    },
     /// Check without running: format, architecture, clippy, documentation.
     #[command(after_help = "Example:\n  cargo xtask lint")]
     Lint,
@@ -137,6 +152,7 @@ impl Cli {
             Verb::Fuzz { targets, time, keep } => {
                 fuzz::run(&workspace, &fuzz::Choice { targets, time, keep })
             }
+            Verb::Soak { binds, time } => soak::run(&workspace, soak::Choice { binds, time }),
             Verb::Lint => lint::run(&workspace),
         }
     }

@@ -16,6 +16,7 @@ mod leaks;
 mod lint;
 mod programs;
 mod setup;
+mod soak;
 mod tally;
 mod test;
 mod tidy;

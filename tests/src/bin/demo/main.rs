@@ -1,7 +1,6 @@
 //! The demonstration: an unmodified Apache on a private host gets port 80 of the gateway. `cargo xtask demo` builds
 //! what it needs and runs it.
 
-mod interrupt;
 mod report;
 mod steps;
 
@@ -11,7 +10,7 @@ use std::time::Instant;
 use clap::Parser;
 use rsip_lab::lab::system::{Options, System};
 use rsip_lab::lab::topology::{GATEWAY, INTERNET, PUBLIC};
-use rsip_lab::lab::{Host, Lab, Result, binaries, topology};
+use rsip_lab::lab::{Host, Lab, Result, binaries, interrupt, topology};
 
 /// The lab's name: its namespaces are `rsip-demo-…`.
 const ID: &str = "demo";
