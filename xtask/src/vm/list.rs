@@ -54,6 +54,9 @@ pub(super) struct Program {
     /// Not part of `cargo xtask test`, for the time that it takes.
     #[serde(default)]
     pub(super) seldom: bool,
+    /// Parts of names of tests that are part of it all the same.
+    #[serde(default)]
+    pub(super) often: Vec<String>,
     /// Set for the program.
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
@@ -117,6 +120,17 @@ impl List {
         Ok(self)
     }
 
+    /// What of it is part of `cargo xtask test`.
+    pub(super) fn often(mut self) -> Self {
+        for program in &mut self.programs {
+            if program.seldom && !program.often.is_empty() {
+                (program.only, program.seldom) = (program.often.clone(), false);
+            }
+        }
+        self.programs.retain(|program| !program.seldom);
+        self
+    }
+
     /// A kernel by name.
     pub(super) fn kernel(&self, name: &str) -> Result<&Kernel> {
         self.kernels.iter().find(|kernel| kernel.name == name).with_context(|| {
@@ -147,6 +161,22 @@ mod tests {
         for name in ["6.1", "6.12"] {
             assert!(list.kernel(name).unwrap().test, "{name}");
         }
+    }
+
+    #[test]
+    fn some_tests_of_a_seldom_program_are_run_often() {
+        let program = |name: &str, more: &str| {
+            format!("[[program]]\nname = \"{name}\"\nlimit = 3\nkernels = [\"6.1\"]\n{more}\n")
+        };
+        let all = [
+            program("always", ""),
+            program("seldom", "seldom = true"),
+            program("partly", "seldom = true\noften = [\"quick\"]\nonly = [\"quick\", \"slow\"]"),
+        ];
+        let list = List::parse(&format!("{KERNEL}{}", all.concat())).unwrap().often();
+        let names: Vec<_> =
+            list.programs.iter().map(|program| (program.name.as_str(), &program.only)).collect();
+        assert_eq!(names, [("always", &vec![]), ("partly", &vec!["quick".to_owned()])]);
     }
 
     #[test]

@@ -72,8 +72,7 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
     ebpf::build(workspace)?;
     test::build_programs(workspace)?;
     let programs = Programs::build(&mut test::lab_tests(workspace))?;
-    let every = Extent { all: true, filters: &[] };
-    let mut done = run_all(workspace, &list, &ready, &programs, every)?;
+    let mut done = run_all(workspace, &list, &ready, &programs, &[])?;
     if !choice.write_table {
         let same = table::check(workspace, &done.rows);
         return test::summarise(&done.parts, &[]).and(same);
@@ -97,15 +96,6 @@ pub(crate) struct Done {
     pub(crate) rows: Vec<table::Row>,
 }
 
-/// How much of the list runs.
-#[derive(Debug, Clone, Copy)]
-struct Extent<'a> {
-    /// Also what takes too long for every run of the tests.
-    all: bool,
-    /// Parts of names of tests; none: all.
-    filters: &'a [String],
-}
-
 /// Gets the kernels that `cargo xtask test` runs.
 pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
     require_machine()?;
@@ -115,9 +105,9 @@ pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
 
 /// The part of `cargo xtask test`. `filters` are parts of names of tests; none: all.
 pub(crate) fn test(workspace: &Workspace, programs: &Programs, filters: &[String]) -> Result<Done> {
-    let list = List::read(workspace)?;
+    let list = List::read(workspace)?.often();
     let ready = ready(workspace, &of_tests(&list))?;
-    run_all(workspace, &list, &ready, programs, Extent { all: false, filters })
+    run_all(workspace, &list, &ready, programs, filters)
 }
 
 fn of_tests(list: &List) -> Vec<&Kernel> {
@@ -203,12 +193,12 @@ fn run_all(
     list: &List,
     kernels: &[(&Kernel, kernels::Kernel)],
     programs: &Programs,
-    extent: Extent<'_>,
+    filters: &[String],
 ) -> Result<Done> {
     let next = AtomicUsize::new(0);
     let one = |(kernel, ready): &(&Kernel, kernels::Kernel)| -> Result<_> {
         let step = Step::start(&format!("tests on {} in a virtual machine", ready.release), "5 min");
-        let (tally, rows) = run::on_kernel(workspace, list, kernel, ready, programs, extent)?;
+        let (tally, rows) = run::on_kernel(workspace, list, kernel, ready, programs, filters)?;
         step.done(&format!("{}: {} passed, {} failed", ready.release, tally.passed, tally.failed));
         Ok((format!("in a VM with {} ({})", kernel.name, ready.release), tally, rows))
     };

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    Extent, boot,
+    boot,
     initramfs::quoted,
     list::{Command, Kernel, List, Program},
     machine::Machine,
@@ -24,21 +24,20 @@ const CONSOLE: usize = 15;
 /// Where tests add their lines about sockets in the machine.
 const TABLE: &str = "/tmp/rsip-table";
 
-/// Runs all that the list has for `kernel`. Tests that should have run and did not count as failed.
+/// Runs all that the list has for `kernel`; `filters` are parts of names of tests, none: all. Tests that should have run and did not count as failed.
 pub(super) fn on_kernel(
     workspace: &Workspace,
     list: &List,
     kernel: &Kernel,
     ready: &kernels::Kernel,
     programs: &Programs,
-    extent: Extent<'_>,
+    filters: &[String],
 ) -> Result<(Tally, Vec<Row>)> {
-    let filters = extent.filters;
     let started = Instant::now();
     let mut total = Tally::so_far(true);
     let mut machine = None;
     let environment = environment(workspace, list.slow);
-    let here = |program: &&Program| program.kernels.contains(&kernel.name) && (extent.all || !program.seldom);
+    let here = |program: &&Program| program.kernels.contains(&kernel.name);
     for program in list.programs.iter().filter(here) {
         let path = programs
             .path(&format!("rsip-lab/{}", program.name))
