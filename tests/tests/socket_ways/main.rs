@@ -17,9 +17,11 @@ mod stage;
 mod table;
 mod unusual;
 
+use nix::libc;
 use rsip_lab::lab::system::{Options, System};
 use rsip_lab::lab::topology::{HOST_IF, INTERNET};
 use rsip_lab::lab::{Host, agent, probe};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use self::look::{Daemons, Eye};
 use self::stage::{Stage, Way};
@@ -31,8 +33,23 @@ fn arguments(more: &[&str]) -> Vec<String> {
     wait.chain(more.iter().map(|word| (*word).to_owned())).collect()
 }
 
+/// Has the kernel load what it has of the protocols that ways use: a module brings settings into every namespace, and what is
+/// there is compared in the end.
+fn load_protocols() {
+    let all = [
+        (Type::STREAM, libc::IPPROTO_SCTP),
+        (Type::DGRAM, libc::IPPROTO_UDPLITE),
+        (Type::STREAM, libc::IPPROTO_MPTCP),
+    ];
+    for (kind, protocol) in all {
+        // Where it is not there, its way says so.
+        drop(Socket::new(Domain::IPV4, kind, Some(Protocol::from(protocol))));
+    }
+}
+
 /// Runs the ways on host-a; `before` are done before the agent starts.
 fn run(options: Options, ways: &[&[Way]]) {
+    load_protocols();
     let mut system = System::new(options).unwrap();
     let host = system.lab.host(Host::A).clone();
     stage::add_addresses(&host).unwrap();
