@@ -28,12 +28,22 @@ Examples:
   rsip-client run -- nginx -g 'daemon off;'           # this one
   rsip-client run -- su www -c ./server
 
-The exit code is the command's; 128 and the signal's number where a signal ended it. Signals TERM, HUP, USR1 and USR2 are
-passed on.";
+The exit code is the command's; 128 and the signal's number where a signal ended it. Signals HUP, INT, QUIT, TERM, USR1, USR2,
+ALRM, WINCH, CONT and TSTP are passed on.";
 
-/// Signals that are passed on; INT and QUIT of a terminal reach the command anyway.
-const PASSED: [Signal; 4] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
-const OF_TERMINALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
+/// Signals that are passed on. Those of a terminal reach the command anyway, and are not passed on a second time.
+const PASSED: [Signal; 10] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+];
 /// What shells say of a command that is not there, and of one that cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
@@ -117,7 +127,7 @@ impl Drop for Own {
 }
 
 fn signals() -> SigSet {
-    PASSED.into_iter().chain(OF_TERMINALS).chain([Signal::SIGCHLD]).collect()
+    PASSED.into_iter().chain([Signal::SIGCHLD]).collect()
 }
 
 fn start(arguments: &Run, own: &Own, blocked: &SigSet) -> std::io::Result<Child> {
@@ -143,10 +153,43 @@ fn accompany(mut child: Child, signals: &SigSet) -> anyhow::Result<ExitStatus> {
         if let Some(status) = child.try_wait().context("cannot wait for the command")? {
             return Ok(status);
         }
-        let signal = signals.wait().context("cannot wait for signals")?;
-        if PASSED.contains(&signal) {
+        let (signal, sender) = wait(signals).context("cannot wait for signals")?;
+        if PASSED.contains(&signal) && sender == Sender::Program {
             // It may have ended just now.
             nix::sys::signal::kill(pid, signal).ok();
+        }
+        if signal == Signal::SIGTSTP {
+            // As the shell expects of its job, until it sends SIGCONT.
+            nix::sys::signal::raise(Signal::SIGSTOP).context("cannot stop")?;
+        }
+    }
+}
+
+/// Who has sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// The kernel: for a terminal, to all of its foreground processes; or about a child.
+    Kernel,
+    /// A program, to this process.
+    Program,
+}
+
+fn wait(signals: &SigSet) -> nix::Result<(Signal, Sender)> {
+    loop {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: the set is valid, and there is room for what the kernel writes.
+        let number = unsafe { libc::sigwaitinfo(signals.as_ref(), info.as_mut_ptr()) };
+        match nix::errno::Errno::result(number) {
+            // A stop and its end interrupt it.
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error),
+            Ok(number) => {
+                // SAFETY: zeroed, then written by the kernel.
+                let code = unsafe { info.assume_init() }.si_code;
+                // Codes of programs are 0 and below.
+                let sender = if code > 0 { Sender::Kernel } else { Sender::Program };
+                return Ok((Signal::try_from(number)?, sender));
+            }
         }
     }
 }

@@ -175,3 +175,53 @@ fn one_command_is_served_with_all_that_it_starts() {
     no_run_is_left(&system);
     system.finish().unwrap();
 }
+
+/// Says which signals it gets, one on each line; ends with SIGTERM.
+const HEARER: &str = r"
+import signal, sys
+def hear(number, frame):
+    print(signal.Signals(number).name, flush=True)
+    if number == signal.SIGTERM:
+        sys.exit(7)
+for number in (1, 2, 3, 10, 12, 14, 15, 18, 20, 28):
+    signal.signal(number, hear)
+print('ready', flush=True)
+while True:
+    signal.pause()
+";
+
+#[test]
+fn signals_that_are_sent_to_run_reach_its_command() {
+    let system = up(&["--cgroup", "none"]);
+    let mut run = run(&system, "hearer", &["/usr/bin/python3", "-c", HEARER]);
+    run.wait_for_output("ready", SOON).unwrap();
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGWINCH,
+    ] {
+        run.signal(signal).unwrap();
+        run.wait_for_output(&format!("{signal}\n"), SOON).unwrap();
+    }
+    // It stops with its command told, as a job of a shell, and goes on.
+    run.signal(Signal::SIGTSTP).unwrap();
+    run.wait_for_output("SIGTSTP\n", SOON).unwrap();
+    let status = format!("/proc/{}/stat", run.pid());
+    wait::until("run to be stopped", SOON, || {
+        let stat = fs::read_to_string(&status).unwrap();
+        Ok(if stat.contains(") T ") { Look::Ready(()) } else { Look::NotYet(stat) })
+    })
+    .unwrap();
+    run.signal(Signal::SIGCONT).unwrap();
+    run.wait_for_output("SIGCONT\n", SOON).unwrap();
+    run.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(run.wait(SOON).unwrap(), 7, "{}", run.output());
+    let heard = run.output();
+    assert_eq!(heard.lines().count(), 11, "each once: {heard}");
+    no_run_is_left(&system);
+    system.finish().unwrap();
+}
