@@ -212,7 +212,7 @@ pub const PORT_UNKNOWN: u32 = 0;
 pub const PORT_GRANTED: u32 = 1;
 /// [`Port::state`]: refused with `errno` until `until_ns`, then unknown again.
 pub const PORT_DENIED: u32 = 2;
-/// [`Port::state`]: not ours to decide: bind passes and is not counted.
+/// [`Port::state`]: not ours to decide: bind passes.
 pub const PORT_IGNORED: u32 = 3;
 
 /// The verdict on one port.

@@ -7,12 +7,11 @@ use aya_ebpf::{
     EbpfContext as _, bindings::BPF_NOEXIST, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock,
     programs::SockContext,
 };
-use rsip_ebpf_common::host::{Config, Counter, EVENT_RELEASED, PORT_IGNORED};
+use rsip_ebpf_common::host::{Config, Counter, EVENT_RELEASED};
 
 use crate::{
     atomic, event, kernel,
-    maps::{PORTS, SOCKETS, USES, count},
-    rules::{self, Decision},
+    maps::{SOCKETS, USES, count},
     scope,
 };
 
@@ -69,15 +68,7 @@ fn bound(ctx: &SockContext, config: &Config, address: u32) {
     }
     // SAFETY: the context is valid as long as the program runs.
     let port = unsafe { (*ctx.sock).src_port };
-    match PORTS.get(port) {
-        Some(entry) if entry.state != PORT_IGNORED => {}
-        _ => return,
-    }
-    // SAFETY: as above.
-    let protocol = unsafe { (*ctx.sock).protocol };
-    if rules::decide(config, port, protocol).0 == Decision::Ignore {
-        return;
-    }
+    // Whatever let it pass, a lease or a rule: what has changed since must not make the count wrong.
     // SAFETY: the helper takes the context of this program type.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // The kernel's own TCP socket of an MPTCP one, which nobody would count down: the kernel's tables have to tell.
