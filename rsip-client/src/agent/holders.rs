@@ -23,18 +23,28 @@ impl Holders {
         self.asked.insert(port, asked);
     }
 
-    /// Those who asked for ports that are held; the others are forgotten.
-    fn of(&mut self, holds: impl Fn(u16) -> bool) -> Vec<Asked> {
-        self.asked.retain(|port, _| holds(*port));
-        self.asked.values().cloned().collect()
+    /// Forgets the askers of all other ports.
+    fn keep(&mut self, is_wanted: impl Fn(u16) -> bool) {
+        self.asked.retain(|port, _| is_wanted(*port));
+    }
+
+    /// The askers of ports that are held.
+    fn of(&self, holds: impl Fn(u16) -> bool) -> Vec<Asked> {
+        self.asked.values().filter(|asked| holds(asked.port)).cloned().collect()
     }
 }
 
 impl Agent {
     /// Who asked for the ports that are leased now.
-    pub(super) fn holders(&mut self) -> Vec<Asked> {
+    pub(super) fn holders(&self) -> Vec<Asked> {
         let book = &self.effects.book;
         self.holders.of(|port| book.holder(port).is_some())
+    }
+
+    /// Forgets who asked for what is neither leased nor waited for any more.
+    pub(super) fn forget_askers(&mut self) {
+        let (book, wants) = (&self.effects.book, &self.wants);
+        self.holders.keep(|port| book.holder(port).is_some() || wants.waits_for(port));
     }
 
     /// Gives leases back at once; without `force` only those that no socket uses.
@@ -95,9 +105,13 @@ mod tests {
         event.command[..7].copy_from_slice(b"apache2");
         holders.asked(80, &event);
         holders.asked(81, &event);
+        holders.asked(82, &event);
         let held = holders.of(|port| port == 80);
         assert_eq!(held.len(), 1);
         assert_eq!((held[0].port, held[0].pid, held[0].program.as_str()), (80, 7, "apache2"));
+        assert_eq!(holders.of(|port| port == 81).len(), 1, "it may be granted still");
+        holders.keep(|port| port != 81);
         assert!(holders.of(|port| port == 81).is_empty(), "forgotten");
+        assert_eq!(holders.asked.len(), 2);
     }
 }

@@ -262,6 +262,7 @@ impl Agent {
             self.tick = now + TICK;
             self.show_life();
             self.look_for_the_untold(now);
+            self.forget_askers();
             self.look_at_ephemeral(now).await;
             self.effects.follow_cgroups();
             self.effects.follow_managed_cgroups();

@@ -37,6 +37,11 @@ impl Wants {
         self.sought.values_mut().for_each(|when| *when = now);
     }
 
+    /// Whether somebody waits for the answer about a port.
+    pub(super) fn waits_for(&self, port: u16) -> bool {
+        self.asked.contains(&port)
+    }
+
     /// Ports that are asked for now.
     pub(super) fn asked(&self) -> impl Iterator<Item = u16> + '_ {
         self.asked.iter().copied()
