@@ -223,10 +223,16 @@ mod tests {
     #[derive(Debug, Default)]
     struct FakeTable {
         ports: BTreeMap<u16, Port>,
+        /// Takes so many more verdicts; `None`: all.
+        room: Option<usize>,
     }
 
     impl PortTable for FakeTable {
         fn set_port(&mut self, port: u16, verdict: Port) -> Result<(), HooksError> {
+            if let Some(room) = &mut self.room {
+                *room =
+                    room.checked_sub(1).ok_or_else(|| HooksError::Events(std::io::Error::other("full")))?;
+            }
             self.ports.insert(port, verdict);
             Ok(())
         }
@@ -335,5 +341,31 @@ mod tests {
         assert_eq!((verdict.state, verdict.errno), (PORT_DENIED, 98));
         let until = Duration::from_nanos(verdict.until_ns);
         assert!(until >= before + REFUSAL && until <= clock::monotonic() + REFUSAL);
+    }
+
+    #[test]
+    fn a_change_that_breaks_off_opens_nothing_that_neither_set_ignores_and_is_put_back() {
+        let (old, new) = (rules(&["I10-14", "D20-24"]), rules(&["I13-22", "D23-30"]));
+        for room in 0..12 {
+            let mut table = FakeTable::default();
+            let mut book = Book::new(old.clone());
+            book.write_rules(&mut table).expect("written");
+            let before: BTreeSet<u16> = ignored(&table);
+            table.room = Some(room);
+            let outcome = book.set_rules(&mut table, new.clone());
+            assert_eq!(outcome.is_ok(), room >= 11, "three ports are closed, and eight opened");
+            for port in ignored(&table) {
+                let either = [&old, &new].map(|set| set.decides(port) == Some(Action::Ignore));
+                assert!(either.contains(&true), "{port} after {room} writes");
+            }
+            table.room = None;
+            book.set_rules(&mut table, old.clone()).expect("written");
+            assert_eq!((ignored(&table), book.rules()), (before, &old), "after {room} writes");
+        }
+    }
+
+    fn ignored(table: &FakeTable) -> BTreeSet<u16> {
+        let is_ignored = |(port, verdict): (&u16, &Port)| (verdict.state == PORT_IGNORED).then_some(*port);
+        table.ports.iter().filter_map(is_ignored).collect()
     }
 }

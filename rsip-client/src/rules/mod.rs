@@ -114,4 +114,16 @@ pub enum RuleError {
     /// Not a path in the cgroup tree.
     #[error("{0:?} is no path in the cgroup tree: it begins with / and has no ..")]
     Cgroup(String),
+    /// Deeper in the tree than the programs look.
+    #[error(
+        "{path:?} is {depth} levels below the root of the cgroup tree: a rule can name {most} at most; name one above it"
+    )]
+    Deep {
+        /// As it was written.
+        path: String,
+        /// Its level; the root's is 0.
+        depth: usize,
+        /// The deepest that can be named.
+        most: u32,
+    },
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use rsip_ebpf_common::rules::CGROUP_DEPTH;
+
 use super::{ALL_PORTS, Action, Protocol, Rule, RuleError, User};
 
 impl Action {
@@ -109,7 +111,15 @@ pub(super) fn program(name: &str) -> Result<String, RuleError> {
 pub(super) fn cgroup(path: &str) -> Result<String, RuleError> {
     let sound =
         path.starts_with('/') && !path.contains(['"', '\0', '\n']) && path.split('/').all(|p| p != "..");
-    if sound { Ok(path.to_owned()) } else { Err(RuleError::Cgroup(path.to_owned())) }
+    if !sound {
+        return Err(RuleError::Cgroup(path.to_owned()));
+    }
+    // The root is a level, too.
+    let (depth, most) = (path.split('/').filter(|part| !part.is_empty()).count(), CGROUP_DEPTH - 1);
+    match u32::try_from(depth) {
+        Ok(level) if level <= most => Ok(path.to_owned()),
+        _ => Err(RuleError::Deep { path: path.to_owned(), depth, most }),
+    }
 }
 
 fn once<T>(place: &mut Option<T>, value: T, what: &'static str) -> Result<(), RuleError> {
@@ -278,5 +288,14 @@ mod tests {
                 prop_assert_eq!(parse(&rule.to_string()), Ok(rule));
             }
         }
+    }
+
+    #[test]
+    fn names_no_cgroup_that_the_programs_do_not_look_for() {
+        let rule = |depth: usize| format!("ignore cgroup={}", "/a".repeat(depth)).parse::<Rule>();
+        assert!(rule(23).is_ok());
+        let error = rule(24).expect_err("too deep").to_string();
+        assert!(error.contains("is 24 levels below the root") && error.contains("23 at most"), "{error}");
+        assert!("ignore cgroup=/".parse::<Rule>().is_ok(), "the root itself");
     }
 }

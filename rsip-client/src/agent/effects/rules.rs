@@ -29,6 +29,21 @@ impl Effects {
         fresh: &[u32],
         keep: bool,
     ) -> Result<(), EffectError> {
+        let (before, saved) = (self.book.rules().clone(), self.state.rules.clone());
+        let outcome = self.exchange_rules(rules, fresh, keep);
+        if outcome.is_err() {
+            // As the caller hears: nothing has changed. What could not be written may be written now, or not: binds go by the old
+            // set until all of the new one is there.
+            self.state.rules = saved;
+            let undone = self.book.set_rules(&mut self.hooks, before).map_err(EffectError::from);
+            if let Err(error) = undone.and(self.store().map_err(EffectError::from)) {
+                tracing::error!(%error, "rules that could not be changed are not put back");
+            }
+        }
+        outcome
+    }
+
+    fn exchange_rules(&mut self, rules: RuleSet, fresh: &[u32], keep: bool) -> Result<(), EffectError> {
         if keep {
             self.state.rules = Some(SavedRules::from(&rules));
             self.store()?;
@@ -36,18 +51,20 @@ impl Effects {
         for slot in fresh {
             self.hooks.empty_rule_hits(*slot)?;
         }
-        // Both forms of a rule must not contradict each other for long; what the programs look at first is written last.
+        // The programs look at the rules first: so a port that both sets forbid stays forbidden, whatever the table of ports
+        // says meanwhile. They are written last, and come into force all at once.
         self.book.set_rules(&mut self.hooks, rules)?;
         self.write_rules()
     }
 
     /// Writes the rules with the cgroups as they are.
     pub(super) fn write_rules(&mut self) -> Result<(), EffectError> {
-        self.written.cgroups = self.named_cgroups();
-        let compiled =
-            compile(self.book.rules(), |path| self.written.cgroups.get(path).copied().unwrap_or(0));
-        self.written.word = self.hooks.write_rules(&compiled, self.written.word)?;
-        self.write_config()
+        let cgroups = self.named_cgroups();
+        let compiled = compile(self.book.rules(), |path| cgroups.get(path).copied().unwrap_or(0));
+        let word = self.hooks.write_rules(&compiled, self.written.word)?;
+        let before = std::mem::replace(&mut self.written, Written { word, cgroups });
+        // The next rules would be written over those that hold.
+        self.write_config().inspect_err(|_| self.written = before)
     }
 
     /// A service that is started anew may have a new cgroup at the same path.
