@@ -166,9 +166,17 @@ impl Gateway {
     /// # Errors
     /// Where it ends or does not answer in time.
     pub fn start(lab: &Lab, configuration: &str) -> Result<Self> {
+        Self::start_with(lab, configuration, &[])
+    }
+
+    /// The same with variables of the environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(lab: &Lab, configuration: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let path = write_configuration(lab, configuration)?;
         let mut command = lab.gateway.command(binaries::under_test("rsipd")?);
-        command.args(["run", "--config"]).arg(path);
+        command.envs(environment.iter().copied()).args(["run", "--config"]).arg(path);
         let mut process = Process::start("rsipd", &mut command, &lab.folder().join("rsipd.log"))?;
         wait::until("rsipd to answer", READY, || {
             process.expect_running()?;

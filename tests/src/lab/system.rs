@@ -28,6 +28,7 @@ pub struct System {
     agents: [Option<Agent>; 2],
     gateway: Option<Gateway>,
     options: Options,
+    environment: Vec<(&'static str, &'static str)>,
     before: Snapshot,
     // Dropped after the daemons, whose last words belong to it, and before the network.
     leg: Option<RsipLeg>,
@@ -50,7 +51,13 @@ impl System {
     /// Where no snapshot can be taken.
     pub fn in_lab(lab: Lab, options: Options) -> Result<Self> {
         let before = Snapshot::take(&lab.all())?;
-        Ok(Self { agents: [None, None], gateway: None, options, before, leg: None, lab })
+        let environment = Vec::new();
+        Ok(Self { agents: [None, None], gateway: None, options, environment, before, leg: None, lab })
+    }
+
+    /// From now on daemons are started with this variable.
+    pub fn set_environment(&mut self, name: &'static str, value: &'static str) {
+        self.environment.push((name, value));
     }
 
     /// Everything runs.
@@ -80,7 +87,11 @@ impl System {
     /// Where it is not ready in time.
     pub fn start_gateway(&mut self) -> Result<()> {
         self.listen_in()?;
-        self.gateway = Some(Gateway::start(&self.lab, &gateway::configuration(&self.options.gateway))?);
+        self.gateway = Some(Gateway::start_with(
+            &self.lab,
+            &gateway::configuration(&self.options.gateway),
+            &self.environment,
+        )?);
         Ok(())
     }
 
@@ -90,7 +101,7 @@ impl System {
     /// Where it is not ready in time.
     pub fn start_agent(&mut self, host: Host) -> Result<()> {
         self.listen_in()?;
-        *self.slot(host) = Some(Agent::start(&self.lab, host, &self.options.agent)?);
+        *self.slot(host) = Some(Agent::start_with(&self.lab, host, &self.options.agent, &self.environment)?);
         Ok(())
     }
 
