@@ -4,16 +4,13 @@
 //! puts its programs there. The cgroup goes when the last process in it has ended.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::Context as _;
 use clap::Args;
-use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::stat::{Mode, mkdirat};
 use rsip_sys::cgroup;
 use rsip_sys::exit::{ExitCode, Failure};
 
@@ -65,8 +62,8 @@ pub struct Run {
 ///
 /// No agent runs here, or the command cannot be run.
 pub fn run(arguments: &Run) -> anyhow::Result<std::convert::Infallible> {
-    let own = Own::make()?;
-    match ask(&arguments.run_dir, &Request::Run(own.path.clone()))? {
+    let own = own_cgroup()?;
+    match ask(&arguments.run_dir, &Request::Run(own.path().to_owned()))? {
         Response::Done => {}
         other => return Err(unexpected(other)),
     }
@@ -88,50 +85,21 @@ pub fn run(arguments: &Run) -> anyhow::Result<std::convert::Infallible> {
 }
 
 /// The cgroup. What is still in it when the value goes is left to the agent, which removes it after the last process.
-struct Own {
-    path: String,
-    /// Whoever writes 0 into it is in the cgroup.
-    procs: File,
-}
-
-impl Own {
-    fn make() -> anyhow::Result<Self> {
-        let failed = |what: String, why: &dyn std::fmt::Display| {
-            Failure::new(ExitCode::Failure, what)
-                .why(why.to_string())
-                .hint("run as root, on a kernel with cgroup v2")
-        };
-        let parent = cgroup::of_this_process().map_err(|e| failed("no cgroup".to_owned(), &e))?;
-        let name = format!("rsip-run-{}", std::process::id());
-        let path = format!("{}/{name}", parent.trim_end_matches('/'));
-        // By descriptors: the tree need not be mounted where this process sees it (`ip netns exec` hides it).
-        let folder =
-            cgroup::open_at(&parent).map_err(|e| failed(format!("no cgroup {parent}"), &e))?.directory;
-        match mkdirat(&folder, name.as_str(), Mode::S_IRWXU) {
-            // Of a process that had this number before.
-            Ok(()) | Err(nix::Error::EEXIST) => {}
-            Err(errno) => return Err(failed(format!("cannot make cgroup {path}"), &errno).into()),
-        }
-        let procs = format!("{name}/cgroup.procs");
-        let procs = openat(&folder, procs.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|errno| failed(format!("cannot enter cgroup {path}"), &errno))?;
-        Ok(Self { path, procs: File::from(procs) })
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        // Not while somebody is in it.
-        drop(cgroup::remove(&self.path));
-    }
+fn own_cgroup() -> anyhow::Result<cgroup::Child> {
+    let made = cgroup::Child::make(&format!("rsip-run-{}", std::process::id()));
+    made.map_err(|error| {
+        Failure::new(ExitCode::Failure, error.to_string())
+            .hint("run as root, on a kernel with cgroup v2")
+            .into()
+    })
 }
 
 fn signals() -> SigSet {
     PASSED.into_iter().chain([Signal::SIGCHLD]).collect()
 }
 
-fn start(arguments: &Run, own: &Own, blocked: &SigSet) -> std::io::Result<Child> {
-    let procs = own.procs.try_clone()?;
+fn start(arguments: &Run, own: &cgroup::Child, blocked: &SigSet) -> std::io::Result<Child> {
+    let procs = own.procs().try_clone()?;
     let (name, rest) = arguments.command.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(name);
     command.args(rest);

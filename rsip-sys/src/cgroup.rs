@@ -10,6 +10,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+mod child;
+
+pub use child::{Child, remove_empty};
+
 /// An open directory of the cgroup v2 tree.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -33,6 +37,17 @@ pub enum CgroupError {
     /// The named directory is something else.
     #[error("{} is not in a cgroup v2 tree", .0.display())]
     NotCgroup2(PathBuf),
+    /// No cgroup can be made inside of this one.
+    #[error("cannot make cgroup {path}: {source}")]
+    Make {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// This process is in none that can be seen from here.
+    #[error("this process is in no cgroup of the v2 tree: {0}")]
+    Nowhere(io::Error),
     /// No mount of the v2 tree, and none can be made.
     #[error("the kernel's cgroup v2 tree is neither mounted nor mountable: {0}")]
     Unavailable(io::Error),
@@ -167,12 +182,13 @@ pub fn remove(path: &str) -> io::Result<()> {
 /// # Errors
 ///
 /// The kernel has no cgroup v2, or the process is outside of what it sees of the tree.
-pub fn of_this_process() -> io::Result<String> {
-    let text = fs::read_to_string("/proc/self/cgroup")?;
+pub fn of_this_process() -> Result<String, CgroupError> {
+    let text = fs::read_to_string("/proc/self/cgroup").map_err(CgroupError::Nowhere)?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
     match path {
         Some(path) if !path.starts_with("/..") => Ok(path.to_owned()),
-        _ => Err(io::Error::other("this process is in no cgroup of the v2 tree")),
+        Some(path) => Err(CgroupError::Nowhere(io::Error::other(format!("it is at {path}")))),
+        None => Err(CgroupError::Nowhere(io::Error::other("/proc/self/cgroup has no line 0::"))),
     }
 }
 

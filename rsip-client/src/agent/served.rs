@@ -34,8 +34,10 @@ pub(super) fn managed(places: Vec<Place>, state: &State, no_hooks: bool) -> Vec<
 fn cgroup_failure(error: CgroupError) -> Failure {
     let line = error.to_string();
     match error {
-        CgroupError::Unavailable(_) => Failure::new(ExitCode::Missing, line)
-            .hint("the kernel needs CONFIG_CGROUPS and CONFIG_CGROUP_BPF"),
+        CgroupError::Unavailable(_) | CgroupError::Make { .. } | CgroupError::Nowhere(_) => {
+            Failure::new(ExitCode::Missing, line)
+                .hint("the kernel needs CONFIG_CGROUPS and CONFIG_CGROUP_BPF")
+        }
         CgroupError::Open { .. } | CgroupError::NotCgroup2(_) => Failure::new(ExitCode::Config, line)
             .hint("give --cgroup a directory of the cgroup v2 tree, all or none, or leave it out"),
     }

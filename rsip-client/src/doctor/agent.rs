@@ -54,7 +54,13 @@ pub(super) fn ask(directory: &Path) -> Agent {
 pub(super) fn check(agent: &Agent, directory: &Path) -> Finding {
     match agent {
         Agent::Runs(status) => {
-            Finding::ok("agent", format!("runs as process {}, version {}", status.pid, status.version))
+            let waiting = match (status.waiting.way.as_str(), status.waiting.why.as_str()) {
+                ("none", why) => why.to_owned(),
+                (way, "") => format!("binds wait by {way}"),
+                (way, why) => format!("binds wait by {way}: {why}"),
+            };
+            let saw = format!("runs as process {}, version {}; {waiting}", status.pid, status.version);
+            Finding::ok("agent", saw)
         }
         Agent::Not(None) => Finding::warn(
             "agent",

@@ -7,7 +7,7 @@ use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
 use super::finding::{Finding, Trouble};
-use crate::hooks::wait::HELPER;
+use crate::hooks::wait::{self, Outcome, Way};
 use crate::usage::diag::Snapshot;
 
 /// The oldest kernel that has all that the hooks need.
@@ -124,23 +124,20 @@ impl Finding {
     }
 }
 
-/// Which way of waiting this kernel has: of no harm where it is not the best.
+/// Which way of waiting this kernel has: they are tried. Of no harm where it is not the best.
 fn parking() -> Finding {
-    let btf = Path::new("/sys/kernel/btf/vmlinux").exists();
-    let fexit = btf && matches!(is_program_supported(ProgramType::Tracing), Ok(true));
-    let tracepoint = matches!(
-        is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_send_signal_thread),
-        Ok(true)
-    );
-    let word = |has: bool| if has { "yes" } else { "no" };
-    let saw = format!(
-        "fexit on {HELPER}: {}, raw tracepoint with signals: {}, BTF: {}",
-        word(fexit),
-        word(tracepoint),
-        word(btf)
-    );
-    if fexit || tracepoint {
+    let tried = wait::try_all();
+    let said = tried.iter().map(|(way, outcome)| format!("{way}: {outcome}"));
+    let saw = said.collect::<Vec<_>>().join("; ");
+    if tried.iter().any(|(way, outcome)| *way != Way::Poll && *outcome == Outcome::Works) {
         Finding::ok("waiting", saw)
+    } else if tried.iter().all(|(_, outcome)| *outcome != Outcome::Works) {
+        Finding::warn(
+            "waiting",
+            saw,
+            "a bind() that waits for the gateway may fail at its deadline with EADDRINUSE although the port is granted",
+            "the second bind() of the port finds the lease; ports that are asked for in advance (rsip-client listen PORT) wait for nothing",
+        )
     } else {
         Finding::warn(
             "waiting",
@@ -239,8 +236,12 @@ mod tests {
 
     #[test]
     fn this_machine_has_what_the_hooks_need() {
-        for finding in check(true) {
+        let findings = check(true);
+        for finding in &findings {
             assert_ne!(finding.verdict, Verdict::Fail, "{finding}");
         }
+        let waiting = findings.iter().find(|finding| finding.check == "waiting").expect("checked");
+        assert_eq!(waiting.verdict, Verdict::Ok, "{waiting}");
+        assert!(waiting.saw.ends_with(": works"), "{waiting}");
     }
 }

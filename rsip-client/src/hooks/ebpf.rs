@@ -23,12 +23,12 @@ use self::attach::{CGROUP_PROGRAMS, hold_program, load_program};
 use super::pins::{Held, Pins};
 use super::room::Rooms;
 use super::rules::RuleMaps;
-use super::wait::{self, Chosen, Wish};
+use super::wait::{self, Chosen, Way, Wish};
 use super::{HooksError, layout::Places, links};
 use crate::clock;
 
 /// Written by `cargo xtask build-ebpf`; empty where that was not run before this crate was built.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-host"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rsip-host"));
 
 /// Events taken from the ring before anything else gets its turn.
 const BUDGET: usize = 256;
@@ -107,6 +107,9 @@ impl EbpfHooks {
             }
             None => tc::load_object(OBJECT)?,
         };
+        // Who waits since a predecessor's time waits on while its successor starts.
+        let mut heartbeat: Array<MapData, u64> = tc::take_map(&mut ebpf, maps::HEARTBEAT)?;
+        beat(&mut heartbeat)?;
         for (name, kind) in CGROUP_PROGRAMS.into_iter().filter(|_| wish.is_some()) {
             load_program(&mut ebpf, name, kind)?;
         }
@@ -116,7 +119,12 @@ impl EbpfHooks {
         let places = Places::of_this_kernel();
         let mut layout: Array<MapData, Layout> = tc::take_map(&mut ebpf, rsip_ebpf_common::layout::MAP)?;
         layout.set(0, places.layout, 0).map_err(map_error(rsip_ebpf_common::layout::MAP))?;
-        let mut waiting = wish.map(|wish| wait::choose(&mut ebpf, wish)).transpose()?;
+        let config: Array<MapData, host::Config> = tc::take_map(&mut ebpf, maps::CONFIG)?;
+        let proven = match config.get(&0, 0) {
+            Ok(left) if pins.as_ref().is_some_and(Pins::taken_over) => Way::of_code(left.wait),
+            _ => None,
+        };
+        let mut waiting = wish.map(|wish| wait::choose(&mut ebpf, wish, proven)).transpose()?;
         let mut pinned = BTreeSet::new();
         if let (Some(waiting), Some(pins)) = (&mut waiting, &pins) {
             pinned.extend(waiting.pin(pins).map_err(HooksError::Pin)?);
@@ -133,7 +141,7 @@ impl EbpfHooks {
         let local: LpmTrie<MapData, [u8; 4], u8> = tc::take_map(&mut ebpf, maps::LOCAL)?;
         let known_local = local.keys().filter_map(|key| prefix(key.ok()?)).collect();
         let mut hooks = Self {
-            config: tc::take_map(&mut ebpf, maps::CONFIG)?,
+            config,
             ports: tc::take_map(&mut ebpf, maps::PORTS)?,
             pending,
             left,
@@ -142,7 +150,7 @@ impl EbpfHooks {
             local,
             counters: tc::take_map(&mut ebpf, maps::COUNTERS)?,
             rooms: Rooms::of(&mut ebpf)?,
-            heartbeat: tc::take_map(&mut ebpf, maps::HEARTBEAT)?,
+            heartbeat,
             rules: RuleMaps::take(&mut ebpf)?,
             events,
             ebpf,
@@ -163,9 +171,7 @@ impl EbpfHooks {
     ///
     /// The map does not take it.
     pub fn beat(&mut self) -> Result<(), HooksError> {
-        let until = clock::monotonic() + SILENCE;
-        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-        self.heartbeat.set(0, until, 0).map_err(map_error(maps::HEARTBEAT))
+        beat(&mut self.heartbeat)
     }
 
     /// Whether a predecessor's hooks are at work until this agent's take their place.
@@ -205,17 +211,11 @@ impl EbpfHooks {
             netns_cookie,
             wait: self.waiting.as_ref().map_or(host::WAIT_POLL, |waiting| waiting.way.code()),
             agent_tgid: std::process::id(),
-            syscall_nr_offset: SYSCALL_NR_OFFSET,
-            bind_nr: number(libc::SYS_bind),
-            connect_nr: number(libc::SYS_connect),
-            sendto_nr: number(libc::SYS_sendto),
-            sendmsg_nr: number(libc::SYS_sendmsg),
             v6only_offset,
             v6only_mask,
-            holders_max: processors().saturating_sub(1),
             // Those of a dead agent hold until ours stand beside them.
             rules: self.config.get(&0, 0).map_or(0, |left| left.rules),
-            ..host::Config::default()
+            ..machine_config()
         }
     }
 
@@ -387,6 +387,25 @@ impl EbpfHooks {
                 ProgramStatus { name, id, attached }
             })
             .collect()
+    }
+}
+
+fn beat(heartbeat: &mut Array<MapData, u64>) -> Result<(), HooksError> {
+    let until = clock::monotonic() + SILENCE;
+    let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+    heartbeat.set(0, until, 0).map_err(map_error(maps::HEARTBEAT))
+}
+
+/// What of the configuration is the machine's.
+pub(super) fn machine_config() -> host::Config {
+    host::Config {
+        syscall_nr_offset: SYSCALL_NR_OFFSET,
+        bind_nr: number(libc::SYS_bind),
+        connect_nr: number(libc::SYS_connect),
+        sendto_nr: number(libc::SYS_sendto),
+        sendmsg_nr: number(libc::SYS_sendmsg),
+        holders_max: processors().saturating_sub(1),
+        ..host::Config::default()
     }
 }
 

@@ -11,6 +11,7 @@ mod links;
 pub mod pins;
 mod room;
 mod rules;
+mod trial;
 pub mod wait;
 
 use rsip_ebpf_common::host;
