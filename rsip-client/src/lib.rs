@@ -15,7 +15,7 @@
 //! | [`rules`] | the operator's rules: what is asked for, what passes, what fails |
 //! | [`run`] | one program that is served, in a cgroup of its own |
 //! | [`usage`] | when a port can be given back |
-//! | [`transport`] | the way to the gateway, TCP or UDP |
+//! | [`transport`], [`farewell`] | the way to the gateway, TCP or UDP; ending a registration of an address that is left |
 //! | [`clock`] | time that goes on while the machine is suspended |
 //! | [`book`] | which binding holds which port |
 //! | [`state`], [`recovery`] | what outlives a crash, and how it is undone |
@@ -32,6 +32,7 @@ pub mod control;
 pub mod discovery;
 pub mod doctor;
 pub mod ephemeral;
+pub mod farewell;
 pub mod giveback;
 pub mod held;
 pub mod hooks;

@@ -47,6 +47,9 @@ pub struct State {
     pub arp: Option<SavedArp>,
     /// The interface towards the gateway, when something was put on it.
     pub private_interface: Option<String>,
+    /// The host's address there: the registration belongs to it.
+    #[serde(default)]
+    pub private_address: Option<Ipv4Addr>,
     /// Ports that were served already when the agent started the first time: never asked for on their behalf.
     pub served_before: Vec<u16>,
     /// Rules as they were changed while the agent ran; absent: as the command line and the configuration say.
@@ -200,6 +203,7 @@ impl State {
             sysctls: None,
             arp: None,
             private_interface: None,
+            private_address: None,
             served_before: Vec::new(),
             rules: None,
             runs: Vec::new(),
@@ -273,6 +277,11 @@ impl State {
 }
 
 impl Registration {
+    /// The leased address; all bindings have the same.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.bindings.first().map(|binding| binding.address)
+    }
+
     /// Whether the gateway may hold anything of ours.
     pub fn is_worth_keeping(&self) -> bool {
         self.client_id.is_some() || self.in_doubt || !self.bindings.is_empty()

@@ -83,6 +83,12 @@ impl Attachment {
         &self.interface
     }
 
+    /// Whether the program is still there, as far as the kernel tells (pinned links only): it goes with its interface.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.link.serves(self.interface.index)
+    }
+
     /// Takes the program off the interface, and the `clsact` if it was added for our programs and serves no other. An
     /// interface that is gone has taken everything with it: no error.
     ///

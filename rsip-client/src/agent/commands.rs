@@ -12,7 +12,6 @@ use super::{Agent, Stage, describe, failure};
 use crate::clock;
 use crate::hooks::PortTable as _;
 use crate::ports;
-use crate::transport::Transport;
 
 impl Agent {
     /// Carries out what the state machine wants, until it wants nothing more.
@@ -29,15 +28,8 @@ impl Agent {
 
     async fn carry_out_one(&mut self, command: HostCommand, now: Instant) {
         match command {
-            HostCommand::Connect => {
-                self.transports += 1;
-                self.transport = Some(Transport::open(
-                    self.settings.transport,
-                    self.settings.gateway,
-                    self.transports,
-                    self.to_agent.clone(),
-                ));
-            }
+            HostCommand::Connect => self.connect(now).await,
+            HostCommand::Farewell(client_id) => self.say_farewell(client_id, now),
             HostCommand::Disconnect => self.transport = None,
             HostCommand::Send(message) => {
                 tracing::trace!(?message, "to the gateway");
@@ -70,7 +62,7 @@ impl Agent {
     }
 
     async fn publish(&mut self, binding: HostBinding, now: Instant) -> Result<(), InstallFailed> {
-        let (kind, ports) = (binding.kind, binding.leased.clone());
+        let (kind, ports, address) = (binding.kind, binding.leased.clone(), binding.address);
         let was_active = self.effects.is_active();
         tracing::info!(bind_id = %binding.bind_id, address = %binding.address, %ports, ?kind, "leased");
         if let Err(error) = self.effects.publish(binding).await {
@@ -80,6 +72,7 @@ impl Agent {
             }
             return Err(InstallFailed);
         }
+        self.public_is(address);
         for port in ports.iter() {
             match kind {
                 BindingKind::Listen => self.usage.track(port, now),
@@ -100,7 +93,9 @@ impl Agent {
             WithdrawReason::Expired
             | WithdrawReason::Revoked
             | WithdrawReason::Deregistered
-            | WithdrawReason::Lost => self.used_of(&binding.leased),
+            | WithdrawReason::Lost
+            | WithdrawReason::Refused(_)
+            | WithdrawReason::OtherAddress(_) => self.used_of(&binding.leased),
         };
         for port in binding.leased.iter() {
             self.usage.forget(port);
@@ -112,8 +107,17 @@ impl Agent {
             return;
         }
         let ports = ports::as_text(&used.iter().copied().collect());
-        tracing::warn!(%ports, consequence = consequence(binding.kind, reason), "programs still use what was leased");
-        let asks_again = matches!(reason, WithdrawReason::Lost | WithdrawReason::Deregistered);
+        tracing::warn!(
+            %ports, why = %why(reason), consequence = consequence(binding.kind, reason),
+            "programs still use what was leased"
+        );
+        let asks_again = matches!(
+            reason,
+            WithdrawReason::Lost
+                | WithdrawReason::Refused(_)
+                | WithdrawReason::OtherAddress(_)
+                | WithdrawReason::Deregistered
+        );
         if binding.kind == BindingKind::Listen && asks_again {
             for port in used {
                 self.wants.seek(port, now);
@@ -162,6 +166,8 @@ impl Agent {
                 tracing::warn!(gateway = %self.settings.gateway, "the gateway cannot be reached");
             }
             RegistrationChange::Lost => tracing::warn!("the gateway lost the registration"),
+            // Told with both addresses.
+            RegistrationChange::Moved => {}
         }
     }
 
@@ -174,6 +180,24 @@ impl Agent {
                 "the gateway has no remote flow policy; this host by itself has nothing to do with anybody else"
             );
         }
+    }
+}
+
+/// Why a lease ended, for people.
+fn why(reason: WithdrawReason) -> String {
+    match reason {
+        WithdrawReason::Freed => "given back".to_owned(),
+        WithdrawReason::Expired => "the lease ended, and no gateway prolonged it".to_owned(),
+        WithdrawReason::Revoked => "the gateway took it back".to_owned(),
+        WithdrawReason::Deregistered => "the gateway ended the registration".to_owned(),
+        WithdrawReason::Lost => "the registration was lost, and it was not given again in time".to_owned(),
+        WithdrawReason::Refused(error) => {
+            format!("the registration was lost, and the gateway does not give it again: {error}")
+        }
+        WithdrawReason::OtherAddress(address) => {
+            format!("the registration was lost, and the gateway leases another public address now: {address}")
+        }
+        WithdrawReason::Shutdown => "the agent ends".to_owned(),
     }
 }
 

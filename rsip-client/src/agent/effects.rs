@@ -30,13 +30,14 @@ use self::sync::Synced;
 pub use self::tunnel_kind::restore_arp;
 use super::failure::EffectError;
 use crate::book::Book;
+use crate::doctor::arp;
 use crate::hooks::any::Hooks;
 use crate::hooks::ebpf::address_word;
 use crate::hooks::wait::Way;
 use crate::ports;
 use crate::state::{Registration, State};
 use crate::tunnel::direct::Direct;
-use crate::tunnel::path::{self, Path};
+use crate::tunnel::path::{self, Path, PathError};
 use crate::tunnel::{Options, Tunnel, device, local};
 use crate::usage::diag;
 
@@ -271,8 +272,7 @@ impl Effects {
         }
         // The way may have changed since it was looked up.
         self.path = path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?;
-        self.state.private_interface = Some(self.path.interface.name.clone());
-        self.store()?;
+        self.keep_path()?;
         let tunnel = Tunnel::create(
             &self.netlink,
             &mut self.hooks,
@@ -341,34 +341,59 @@ impl Effects {
     /// The kernel refuses.
     pub async fn follow(&mut self) -> Result<(), EffectError> {
         self.refresh_local().await?;
-        if let Some(tunnel) = &self.tunnel {
-            tunnel.repair(&self.netlink).await?;
-        }
         let found = path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?;
-        let (old, new) = (&self.path, &found);
-        if (old.source, old.interface.index, old.interface.mtu)
-            == (new.source, new.interface.index, new.interface.mtu)
-        {
-            return Ok(());
+        let key = |path: &Path| (path.source, path.next_hop, path.interface.index, path.interface.mtu);
+        let same = key(&self.path) == key(&found);
+        match &mut self.tunnel {
+            Some(tunnel) if same && tunnel.is_attached() => return Ok(tunnel.repair(&self.netlink).await?),
+            None if same && !self.active => return Ok(()),
+            _ => {}
         }
+        let (old, new) = (&self.path, &found);
         tracing::info!(
             interface = new.interface.name, address = %new.source, mtu = new.interface.mtu,
-            "the gateway is reached another way"
+            old_interface = old.interface.name, old_address = %old.source, "the gateway is reached another way"
         );
-        self.state.private_interface = Some(new.interface.name.clone());
-        self.store()?;
-        if let Some(tunnel) = &mut self.tunnel {
-            if tunnel.is_kernels() {
-                if let Some(arp) = self.state.arp.take() {
-                    restore_arp(&arp)?;
-                }
-                return self.renew_tunnel().await;
+        if self.tunnel.as_ref().is_none_or(Tunnel::is_kernels) && self.active {
+            if let Some(arp) = self.state.arp.take() {
+                restore_arp(&arp)?;
             }
+            self.renew_tunnel().await?;
+            self.announce();
+            return Ok(());
+        }
+        if let Some(tunnel) = &mut self.tunnel {
             tunnel.move_to(&self.netlink, &mut self.hooks, &found).await?;
             self.narrow = None;
         }
         self.path = found;
-        self.write_config()
+        self.keep_path()?;
+        self.write_config()?;
+        self.announce();
+        Ok(())
+    }
+
+    /// Whoever knows the host's address at another interface sends the tunnel's packets there, where no program waits for them.
+    fn announce(&self) {
+        let Path { interface, source, next_hop } = &self.path;
+        if let Err(error) = arp::announce(interface, *source, *next_hop) {
+            tracing::debug!(%error, "cannot announce the address at its interface");
+        }
+    }
+
+    fn keep_path(&mut self) -> Result<(), RunDirError> {
+        self.state.private_interface = Some(self.path.interface.name.clone());
+        self.state.private_address = Some(self.path.source);
+        self.store()
+    }
+
+    /// Where the way to the gateway begins, while nothing depends on it yet.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn look_for_the_way(&self) -> Result<Ipv4Addr, PathError> {
+        Ok(path::find(&self.netlink, self.gateway, self.interface.as_deref()).await?.source)
     }
 
     /// From now on every bind and connect passes, also those that wait.

@@ -27,6 +27,7 @@ pub mod failure;
 mod holders;
 mod life;
 mod listeners;
+mod network;
 mod release;
 mod report;
 mod room;
@@ -39,6 +40,7 @@ mod wants;
 
 use self::failure::failure;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use rsip_ebpf_common::host::{
@@ -57,10 +59,12 @@ use self::effects::Effects;
 use self::ephemeral::Ephemeral;
 use self::holders::Holders;
 use self::listeners::Listeners;
+use self::network::Way;
 use self::trouble::Trouble;
 use self::wants::Wants;
 use crate::clock;
 use crate::control::{PortOutcome, Request, Response};
+use crate::farewell::Farewell;
 use crate::hooks::HooksError;
 use crate::transport::{Numbered, Transport, TransportEvent};
 use crate::usage::Usage;
@@ -126,6 +130,7 @@ enum Input {
     Hooks(Result<Vec<Event>, HooksError>),
     Control(Call<Request, Response>),
     Network(bool),
+    Parted(Farewell),
     Time,
 }
 
@@ -160,6 +165,9 @@ pub struct Agent {
     path_mtu: Option<u32>,
     holders: Holders,
     service: Service,
+    way: Way,
+    /// The public address that was leased last.
+    public: Option<Ipv4Addr>,
     done: bool,
 }
 
@@ -193,6 +201,7 @@ impl Agent {
             Some(event) = self.from_transport.recv() => Input::Transport(event),
             events = self.effects.hooks.events() => Input::Hooks(events),
             Some(call) = self.calls.recv() => Input::Control(call),
+            outcome = network::parted(&mut self.way) => Input::Parted(outcome),
             changed = self.watch.changed(), if self.network_changed.is_none() => Input::Network(changed),
             () = tokio::time::sleep_until(deadline) => Input::Time,
         }
@@ -232,6 +241,7 @@ impl Agent {
                 tokio::time::sleep(SETTLE).await;
             }
             Input::Control(call) => self.handle_call(call, now),
+            Input::Parted(outcome) => self.has_parted(&outcome, now),
             Input::Network(true) => self.network_changed = Some(now + SETTLE),
             Input::Network(false) => {
                 tracing::warn!("the kernel does not tell changes of the network any more");
@@ -248,11 +258,7 @@ impl Agent {
         }
         if self.network_changed.is_some_and(|at| at <= now) {
             self.network_changed = None;
-            if self.effects.is_active()
-                && let Err(error) = self.effects.follow().await
-            {
-                tracing::warn!(error = %describe(&error), "cannot follow the change of the network");
-            }
+            self.follow_network(now).await;
         }
         self.follow_path_mtu(now).await;
         if self.usage.poll_timeout().is_some_and(|at| at <= now) {
@@ -261,6 +267,7 @@ impl Agent {
         if self.tick <= now {
             self.tick = now + TICK;
             self.show_life();
+            self.look_at_the_clock();
             self.look_for_the_untold(now);
             self.forget_askers();
             self.look_at_ephemeral(now).await;

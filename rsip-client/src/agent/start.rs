@@ -27,6 +27,7 @@ use super::ephemeral::Ephemeral;
 use super::failure::{self, EffectError};
 use super::holders::Holders;
 use super::listeners::Listeners;
+use super::network::Way;
 use super::report::transport_name;
 use super::trouble::Trouble;
 use super::wants::Wants;
@@ -177,6 +178,8 @@ pub(crate) async fn serve(
         state.transport = transport;
         state.terms = terms;
     }
+    let way = Way::resumed(state.private_address);
+    let public = state.registration.address();
     let now = clock::now();
     let saved = SavedState::from(&state.registration);
     let host = if resumed {
@@ -231,6 +234,8 @@ pub(crate) async fn serve(
         path_mtu: None,
         holders: Holders::default(),
         service: Service::default(),
+        way,
+        public,
         abandoned: false,
         done: false,
     };

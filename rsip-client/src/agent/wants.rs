@@ -11,6 +11,8 @@ use crate::hooks::PortTable as _;
 
 /// A port that a program serves without a lease is asked for again after this.
 const SEEK_INTERVAL: Duration = Duration::from_secs(30);
+/// The first time sooner: often it is this host's own old registration that holds it.
+const SEEK_SOON: Duration = Duration::from_secs(1);
 /// A bind that passed without a lease (`--on-timeout allow`) does so for this long; then the next one asks.
 const PASS_TIME: Duration = Duration::from_secs(1);
 
@@ -21,20 +23,28 @@ pub(super) struct Wants {
     asked: BTreeSet<u16>,
     /// Served by a program without a lease, to be asked for at that time: bound before the agent came back, or lost to
     /// another host.
-    sought: BTreeMap<u16, Instant>,
+    sought: BTreeMap<u16, Sought>,
     /// Passing without a lease, until then.
     passing: BTreeMap<u16, Instant>,
 }
 
+/// When a port is asked for again.
+#[derive(Clone, Copy, Debug)]
+struct Sought {
+    at: Instant,
+    /// After the next refusal: longer and longer.
+    pause: Duration,
+}
+
 impl Wants {
     /// A program serves this port without a lease.
-    pub(super) fn seek(&mut self, port: u16, when: Instant) {
-        self.sought.insert(port, when);
+    pub(super) fn seek(&mut self, port: u16, at: Instant) {
+        self.sought.insert(port, Sought { at, pause: SEEK_SOON });
     }
 
     /// The gateway is back: whatever programs serve without a lease is asked for with the next look.
     pub(super) fn seek_all(&mut self, now: Instant) {
-        self.sought.values_mut().for_each(|when| *when = now);
+        self.sought.values_mut().for_each(|sought| *sought = Sought { at: now, pause: SEEK_SOON });
     }
 
     /// Whether somebody waits for the answer about a port.
@@ -102,8 +112,9 @@ impl Agent {
                     tracing::info!(port, why, "refused");
                     self.refuse(port, reason, now);
                 }
-                if let Some(at) = self.wants.sought.get_mut(&port) {
-                    *at = now + SEEK_INTERVAL;
+                if let Some(sought) = self.wants.sought.get_mut(&port) {
+                    sought.at = now + sought.pause;
+                    sought.pause = (sought.pause * 2).min(SEEK_INTERVAL);
                 }
                 self.listeners.refused(port, &why);
             }
@@ -171,14 +182,14 @@ impl Agent {
             }
         }
         let due: Vec<u16> =
-            self.wants.sought.iter().filter(|(_, at)| **at <= now).map(|(port, _)| *port).collect();
+            self.wants.sought.iter().filter(|(_, sought)| sought.at <= now).map(|(port, _)| *port).collect();
         if due.is_empty() {
             return;
         }
         let served = self.served_ports();
         for port in due {
             if served.contains(&port) && !self.effects.book.holds(port) {
-                self.wants.sought.insert(port, now + SEEK_INTERVAL);
+                self.wants.sought.entry(port).and_modify(|sought| sought.at = now + SEEK_INTERVAL);
                 self.want(port, now);
             } else {
                 self.wants.sought.remove(&port);
@@ -209,7 +220,8 @@ impl Agent {
     }
 
     fn served_ports(&self) -> BTreeSet<u16> {
-        let Some(public) = self.effects.book.public() else { return BTreeSet::new() };
+        // While nothing is leased: at the address that was leased last, or at all.
+        let public = self.effects.book.public().or(self.public).unwrap_or(Ipv4Addr::UNSPECIFIED);
         self.effects.socket_list().map(|sockets| sockets.servers(public).collect()).unwrap_or_default()
     }
 

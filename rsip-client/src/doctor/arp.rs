@@ -29,9 +29,7 @@ pub(super) fn who_has(
     enough: bool,
 ) -> io::Result<Option<BTreeSet<Mac>>> {
     let Some(mac) = interface.mac else { return Ok(None) };
-    let protocol = u16::from_be_bytes(TYPE).to_be();
-    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(protocol))))?;
-    socket.bind(&link_address(interface.index, protocol)?)?;
+    let socket = open(interface)?;
     socket.set_read_timeout(Some(PAUSE))?;
     let request = request(mac, sender, target);
     let mut answered = BTreeSet::new();
@@ -47,6 +45,28 @@ pub(super) fn who_has(
         }
     }
     Ok(Some(answered))
+}
+
+/// Tells everybody on the network, and `neighbour` above all, that `address` is behind this interface: Linux answers ARP for any
+/// of its addresses on any interface, so that they may know another one. An interface without ARP needs nothing.
+///
+/// # Errors
+///
+/// No packet socket (CAP_NET_RAW).
+pub(crate) fn announce(interface: &Link, address: Ipv4Addr, neighbour: Ipv4Addr) -> io::Result<()> {
+    let Some(mac) = interface.mac else { return Ok(()) };
+    let socket = open(interface)?;
+    for target in [address, neighbour] {
+        socket.send(&request(mac, address, target))?;
+    }
+    Ok(())
+}
+
+fn open(interface: &Link) -> io::Result<Socket> {
+    let protocol = u16::from_be_bytes(TYPE).to_be();
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(protocol))))?;
+    socket.bind(&link_address(interface.index, protocol)?)?;
+    Ok(socket)
 }
 
 /// For people: `02:00:00:00:00:01`.

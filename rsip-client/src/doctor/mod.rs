@@ -16,7 +16,7 @@
 
 mod agent;
 pub mod args;
-mod arp;
+pub(crate) mod arp;
 mod attachment;
 pub mod finding;
 mod gateway;

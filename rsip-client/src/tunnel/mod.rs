@@ -185,7 +185,8 @@ impl Tunnel {
         // Another way may be as wide as its first step.
         self.path_mtu = None;
         self.set_mtu(netlink, path.interface.mtu).await?;
-        if self.inward.as_ref().is_some_and(|inward| inward.interface().index != path.interface.index) {
+        let elsewhere = |inward: &Attachment| inward.interface().index != path.interface.index;
+        if self.inward.as_ref().is_some_and(|inward| elsewhere(inward) || !inward.serves()) {
             let inward = hooks.attach_inward(netlink, &path.interface, self.options.forced).await?;
             if let Some(old) = std::mem::replace(&mut self.inward, inward) {
                 old.detach(netlink).await?;
@@ -209,6 +210,11 @@ impl Tunnel {
     ) -> Result<(), TunnelError> {
         self.path_mtu = path_mtu;
         self.set_mtu(netlink, interface_mtu).await
+    }
+
+    /// Whether the program is where it was put: an interface that was made anew, under whatever number, has none.
+    pub fn is_attached(&self) -> bool {
+        self.inward.as_ref().is_none_or(Attachment::serves)
     }
 
     /// Whether its device is one of the kernel's own: that one's ends and type are what they were when it was made.

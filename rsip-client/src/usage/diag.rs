@@ -17,7 +17,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, bind, getsockname, socket,
 };
 
-const IPPROTO_UDP: u8 = 17;
+pub(super) const IPPROTO_UDP: u8 = 17;
 /// TCP sockets that are bound and neither listening nor connected; told since Linux 6.8, asked for in vain before.
 const TCP_BOUND_INACTIVE: u32 = 13;
 
@@ -69,13 +69,11 @@ impl Snapshot {
     ///
     /// The kernel has no sock_diag (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG), or does not answer.
     pub fn take() -> io::Result<Self> {
-        let mut socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        let socket = open()?;
         let mut sockets = Vec::new();
         for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
             for family in [AF_INET, AF_INET6] {
-                dump(&socket, family, protocol, &mut sockets)?;
+                dump(&socket, family, protocol, |response| sockets.extend(read(response, protocol)))?;
             }
         }
         Ok(Self { sockets })
@@ -139,7 +137,19 @@ pub fn lists_idle_sockets() -> bool {
     Snapshot::take().is_ok_and(|all| all.sockets.iter().any(|socket| socket.tcp && socket.port == port))
 }
 
-fn dump(socket: &NetlinkSocket, family: u8, protocol: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
+pub(super) fn open() -> io::Result<NetlinkSocket> {
+    let mut socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+pub(super) fn dump(
+    socket: &NetlinkSocket,
+    family: u8,
+    protocol: u8,
+    mut each: impl FnMut(&InetResponse),
+) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let request = InetRequest {
@@ -162,9 +172,7 @@ fn dump(socket: &NetlinkSocket, family: u8, protocol: u8, sockets: &mut Vec<Sock
             let length =
                 usize::try_from(message.header.length).map_err(io::Error::other)?.next_multiple_of(4);
             match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    sockets.extend(read(&response, protocol));
-                }
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(&response),
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}

@@ -15,6 +15,7 @@
 //! Where they contradict each other, the tables are right, on kernels that list every socket. Nothing depends on an event arriving: every tracked port is looked at every so often; events only make it sooner.
 
 pub mod diag;
+pub mod ending;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -90,8 +90,13 @@ pub enum WithdrawReason {
     /// The gateway ended the registration (DE-REGISTER_RESPONSE). The same is asked for again under the next one, and
     /// comes back by `Publish`, without a `Verdict`.
     Deregistered,
-    /// The gateway lost it (restart), and would not give it again.
+    /// The gateway lost it (restart), or this host left it behind with another private address, and it was not given again in
+    /// time.
     Lost,
+    /// The same, and the gateway said why it does not give it again.
+    Refused(ErrorCode),
+    /// The same, and the gateway leases another public address now.
+    OtherAddress(Ipv4Addr),
     /// The agent ends.
     Shutdown,
 }
@@ -103,6 +108,9 @@ pub enum HostCommand {
     Connect,
     /// Close the transport.
     Disconnect,
+    /// End this registration from the private address that it belongs to, over a way of its own, as far as that is still
+    /// possible; the transport is closed. Then call `handle_parted`.
+    Farewell(ClientId),
     /// Send this message (also a retransmission: the same value again).
     Send(Message),
     /// Take a new binding into use (address, tunnel, port range, verdicts), then call `handle_done(op, …)`.
@@ -156,6 +164,8 @@ pub enum RegistrationChange {
     Unreachable,
     /// The gateway forgot us, or the lease ended; we register again.
     Lost,
+    /// The host has another private address, under which the gateway does not know it; we register again.
+    Moved,
 }
 
 /// The shell could not take a binding into use; nothing of it remains. Why is the shell's to log.

@@ -80,7 +80,10 @@ impl Host {
                 });
                 self.allow(id);
             }
-            None if asking && wanted => self.install(id, lease),
+            None if asking && wanted => {
+                self.leave_other_addresses(lease.binding.address, now);
+                self.install(id, lease);
+            }
             None if asking => self.give_back_unused(id, lease),
             None => self.unusable(id, grant.bind_id, now),
         }

@@ -37,7 +37,7 @@ impl Host {
                     self.commands.push_back(HostCommand::Disconnect);
                     Link::Closed
                 }
-                Link::Closed | Link::Down { .. } | Link::Up { .. } => Link::Closed,
+                Link::Closed | Link::Down { .. } | Link::Parting { .. } | Link::Up { .. } => Link::Closed,
             };
         }
         // A request that rests for want of an answer is tried once more: the next one has to wait for it.

@@ -17,6 +17,11 @@ pub(super) enum Link {
         /// How long it may take.
         until: Instant,
     },
+    /// Closed, while the shell ends a registration from an address that is ours no more.
+    Parting {
+        /// How long it may take.
+        until: Instant,
+    },
     /// Open.
     Up {
         /// The gateway said something over it.
@@ -47,7 +52,7 @@ impl Host {
     /// the retransmission takes care of it.
     pub fn handle_transport_down(&mut self, now: Instant) {
         match self.link {
-            Link::Closed | Link::Down { .. } => return,
+            Link::Closed | Link::Down { .. } | Link::Parting { .. } => return,
             Link::Connecting { .. } => self.link_failed(now),
             Link::Up { heard } => {
                 self.abandon_request(now);
@@ -86,7 +91,7 @@ impl Host {
     pub(super) fn link_deadline(&self) -> Option<Instant> {
         match self.link {
             Link::Closed | Link::Up { .. } => None,
-            Link::Connecting { until } => Some(until),
+            Link::Connecting { until } | Link::Parting { until } => Some(until),
             Link::Down { retry_at } => Some(retry_at),
         }
     }
@@ -97,8 +102,12 @@ impl Host {
                 self.commands.push_back(HostCommand::Disconnect);
                 self.link_failed(now);
             }
-            Link::Down { retry_at } if retry_at <= now => self.connect(now),
-            Link::Closed | Link::Connecting { .. } | Link::Down { .. } | Link::Up { .. } => {}
+            Link::Down { retry_at: at } | Link::Parting { until: at } if at <= now => self.connect(now),
+            Link::Closed
+            | Link::Connecting { .. }
+            | Link::Parting { .. }
+            | Link::Down { .. }
+            | Link::Up { .. } => {}
         }
     }
 
@@ -123,7 +132,7 @@ impl Host {
         }
     }
 
-    fn link_failed(&mut self, now: Instant) {
+    pub(super) fn link_failed(&mut self, now: Instant) {
         self.nobody_answers(now);
         self.link_down(now);
     }
@@ -164,7 +173,7 @@ impl Host {
     /// Whether the gateway carried out one that creates a binding cannot be asked, and what is still under way may reach
     /// it even later. So both sides begin anew: under the new name nothing old counts, and the ports in use are asked for
     /// again.
-    fn abandon_request(&mut self, now: Instant) {
+    pub(super) fn abandon_request(&mut self, now: Instant) {
         let Some(Outstanding { message, purpose, .. }) = self.outstanding.take() else { return };
         if let Purpose::Slot(id) = purpose {
             let ours = client_of(&message.body) == self.client_id();

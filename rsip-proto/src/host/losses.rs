@@ -1,5 +1,6 @@
 //! What is refused, lost, revoked or not needed: given back, asked for again later, or forgotten.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::host::binding::{Fate, Fixed, Lease, Slot, SlotId, State, Target};
@@ -15,7 +16,7 @@ impl Host {
     /// A binding came that this host cannot use: it is given back, and counts as a refusal (RFC 3103 section 9.7.3).
     pub(super) fn unusable(&mut self, id: SlotId, bind_id: BindId, now: Instant) {
         self.deny(id, DenyReason::InstallFailed);
-        self.lost_for_good(id);
+        self.lost_for_good(id, WithdrawReason::Lost);
         self.not_for_a_program(id);
         // A name that one of our own bindings has would free that one.
         let known = self.table.by_bind_id(bind_id).is_some();
@@ -30,7 +31,7 @@ impl Host {
 
     /// A request for a binding was refused.
     pub(super) fn refused(&mut self, id: SlotId, error: ErrorCode, now: Instant) {
-        self.lost_for_good(id);
+        self.lost_for_good(id, WithdrawReason::Refused(error));
         let wider = self.table.change(id, |slot| {
             if !matches!(slot.state, State::Asking) {
                 return None;
@@ -155,12 +156,32 @@ impl Host {
     }
 
     /// What is in use and was lost at the gateway will not come back.
-    pub(super) fn lost_for_good(&mut self, id: SlotId) {
+    pub(super) fn lost_for_good(&mut self, id: SlotId, reason: WithdrawReason) {
         let lost =
             self.table.get(id).is_some_and(|slot| matches!(slot.state, State::InUse { lost: true, .. }));
         if lost {
-            self.withdraw(id, WithdrawReason::Lost);
+            self.withdraw(id, reason);
             self.table.change(id, |slot| slot.state = State::Asking);
+        }
+    }
+
+    /// The gateway leases this address from now on. A host has one: what was lost at another one, and is still in use, goes out
+    /// of use, and the same ports are asked for at the new one.
+    pub(super) fn leave_other_addresses(&mut self, address: Ipv4Addr, now: Instant) {
+        for id in self.table.ids() {
+            let left = self.table.get(id).is_some_and(|slot| match &slot.state {
+                State::InUse { lease, lost: true } => lease.binding.address != address,
+                _ => false,
+            });
+            if left {
+                self.lost_for_good(id, WithdrawReason::OtherAddress(address));
+                self.table.change(id, |slot| {
+                    if let Some((at, _)) = &mut slot.hint {
+                        *at = address;
+                    }
+                });
+                self.enqueue(id, now);
+            }
         }
     }
 

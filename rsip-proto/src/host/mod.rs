@@ -29,6 +29,8 @@
 //!   granted is published anew.
 //! - FREE_RESPONSE: the use of that binding stops at once. A program keeps its socket and loses the port: it is not asked
 //!   for again until somebody binds it. Blocks, addresses and the administrator's ports are asked for again after a pause.
+//! - Another public address: what was in use at the old one goes out of use before the first lease at the new one comes into
+//!   use, and the same ports are asked for there.
 //! - An extension that is refused is asked for again while the lease lasts; BAD_BIND_ID instead means that the gateway
 //!   lost the binding, and the same is asked for again at once. A lease that ends ends the use, and the same is asked for
 //!   again.
@@ -50,6 +52,7 @@
 //! | [`command`], [`config`], [`resume`], [`view`] | the interface |
 //! | `wants`, `blocks`, `whole`, `leave` | what programs and the administrator want; the end |
 //! | `link`, `retransmit` | the transport, silence, and when to try again |
+//! | `moved` | the host's own network changes: another private address |
 //! | `registration`, `terms` | being registered, beginning anew, and whether the terms fit |
 //! | `locality` | what the gateway calls local |
 //! | `requests`, `queue` | what is asked next |
@@ -71,6 +74,7 @@ mod leave;
 mod link;
 mod locality;
 mod losses;
+mod moved;
 mod queue;
 mod registration;
 mod requests;

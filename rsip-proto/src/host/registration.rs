@@ -215,12 +215,18 @@ impl Host {
         let Registration::Held(held) = &self.registration else { return };
         // A gateway that registers us and knows nothing of it a moment later is asked more and more seldom.
         let at = if held.confirmed { now } else { after(now, self.register_backoff.pause()) };
-        self.end_registration(forget.then_some(held.client_id), at, now);
+        self.end_registration(forget.then_some(held.client_id), at, now, RegistrationChange::Lost);
     }
 
-    fn end_registration(&mut self, stale: Option<ClientId>, at: Instant, now: Instant) {
+    pub(super) fn end_registration(
+        &mut self,
+        stale: Option<ClientId>,
+        at: Instant,
+        now: Instant,
+        change: RegistrationChange,
+    ) {
         self.registration = Registration::None { stale, at };
-        self.commands.push_back(HostCommand::Registration(RegistrationChange::Lost));
+        self.commands.push_back(HostCommand::Registration(change));
         self.doubt = false;
         self.probe_now = false;
         self.displaced = false;
@@ -293,7 +299,7 @@ impl Host {
         {
             // The gateway's clock may differ a little, so it is told to forget the old name first.
             let stale = Some(held.client_id);
-            self.end_registration(stale, now, now);
+            self.end_registration(stale, now, now, RegistrationChange::Lost);
         }
     }
 

@@ -142,7 +142,7 @@ impl Host {
             _ if self.leaving.is_some() => GatewayState::Stopping,
             Link::Closed => GatewayState::Idle,
             _ if self.unreachable => GatewayState::Unreachable,
-            Link::Connecting { .. } | Link::Down { .. } => GatewayState::Connecting,
+            Link::Connecting { .. } | Link::Down { .. } | Link::Parting { .. } => GatewayState::Connecting,
             Link::Up { .. } if confirmed => GatewayState::Registered,
             Link::Up { .. } => match self.obstacle {
                 None => GatewayState::Registering,

@@ -39,6 +39,7 @@ impl HostPlayer {
                 }
                 HostCommand::Connect => Output::Asks("connect".to_owned()),
                 HostCommand::Disconnect => Output::Asks("disconnect".to_owned()),
+                HostCommand::Farewell(client_id) => Output::Asks(format!("farewell of {client_id}")),
                 HostCommand::Publish { op, binding } => {
                     let done = if self.installs { Ok(()) } else { Err(InstallFailed) };
                     let how = if done.is_ok() { "" } else { ", which fails" };

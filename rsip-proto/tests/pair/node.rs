@@ -150,6 +150,7 @@ impl Node {
         match command {
             HostCommand::Connect => Some(Work::Connect),
             HostCommand::Disconnect => Some(Work::Disconnect),
+            HostCommand::Farewell(_) => unreachable!("nobody moves"),
             HostCommand::Send(message) => {
                 let ports_by_number = matches!(message.body, Body::ListenRequest(_));
                 assert!(
@@ -178,6 +179,8 @@ impl Node {
                     WithdrawReason::Revoked => "withdrawn: revoked",
                     WithdrawReason::Deregistered => "withdrawn: deregistered",
                     WithdrawReason::Lost => "withdrawn: lost",
+                    WithdrawReason::Refused(_) => "withdrawn: refused",
+                    WithdrawReason::OtherAddress(_) => "withdrawn: other address",
                     WithdrawReason::Shutdown => "withdrawn: shutdown",
                 });
                 let name = (binding.client_id, binding.bind_id);
@@ -221,6 +224,7 @@ impl Node {
                     RegistrationChange::Unsuitable(_) => "unsuitable",
                     RegistrationChange::Unreachable => "unreachable",
                     RegistrationChange::Lost => "registration lost",
+                    RegistrationChange::Moved => "moved",
                 });
                 None
             }

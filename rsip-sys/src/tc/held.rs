@@ -51,6 +51,14 @@ impl Held {
         None
     }
 
+    /// Whether it holds the program at this interface, as far as can be told.
+    pub(super) fn serves(&self, interface: u32) -> bool {
+        match self {
+            Self::Loose(_) => true,
+            Self::Pinned(link, _) => link.info().is_ok_and(|info| info.target == u64::from(interface)),
+        }
+    }
+
     /// Takes the program off.
     pub(super) fn detach(self) -> Result<(), ProgramError> {
         match self {

@@ -22,6 +22,7 @@ pub mod snapshot;
 pub mod soak;
 pub mod swarm;
 pub mod system;
+pub mod talk;
 pub mod topology;
 pub mod wait;
 

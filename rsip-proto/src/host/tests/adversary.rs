@@ -155,6 +155,7 @@ impl Rig {
     fn carry_out(&mut self, command: HostCommand) {
         match command {
             HostCommand::Connect => self.connecting = true,
+            HostCommand::Farewell(_) => unreachable!("nobody moves"),
             HostCommand::Disconnect => {
                 self.connecting = false;
                 self.over = true;

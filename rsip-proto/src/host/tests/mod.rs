@@ -8,6 +8,7 @@ mod leases;
 mod locality;
 mod messages;
 mod micro;
+mod moved;
 mod remote;
 mod resume;
 mod resync;

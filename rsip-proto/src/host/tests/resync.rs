@@ -46,7 +46,8 @@ fn a_port_that_another_host_has_meanwhile_is_taken_out_of_use() {
     let mut it = Dialogue::holding(tcp(), 80, 5);
     restarted(&mut it);
     it.refuse(ErrorCode::LocalAddrportInuse);
-    let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason: WithdrawReason::Lost };
+    let reason = WithdrawReason::Refused(ErrorCode::LocalAddrportInuse);
+    let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason };
     assert_eq!(it.commands(), [withdraw]);
     assert_eq!(it.host.view(it.now).pending, []);
 }
@@ -57,7 +58,8 @@ fn if_the_address_is_gone_the_port_is_asked_for_on_any_other() {
     restarted(&mut it);
     it.refuse(ErrorCode::LocalAddrUnallowed);
     let commands = it.commands();
-    let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason: WithdrawReason::Lost };
+    let reason = WithdrawReason::Refused(ErrorCode::LocalAddrUnallowed);
+    let withdraw = HostCommand::Withdraw { binding: listener(5, 80), reason };
     assert_eq!(commands[0], withdraw);
     assert_eq!(asked_ports(&sends(&commands)[0]), (&Address::ANY, &Ports::single(80)));
     it.client = NEW;
@@ -77,7 +79,7 @@ fn a_block_is_asked_for_by_number_and_then_any() {
     assert_eq!(asked_ports(&sends(&commands)[0]), (&Address::Ipv4(PUBLIC), &same));
     it.refuse(ErrorCode::LocalAddrportInuse);
     let commands = it.commands();
-    assert!(matches!(commands[0], HostCommand::Withdraw { reason: WithdrawReason::Lost, .. }));
+    assert!(matches!(commands[0], HostCommand::Withdraw { reason: WithdrawReason::Refused(_), .. }));
     assert_eq!(asked_ports(&sends(&commands)[0]), (&Address::ANY, &Ports::DontCare { count: 4 }));
 }
 

@@ -159,6 +159,7 @@ fn word(command: &HostCommand) -> String {
     match command {
         HostCommand::Connect => "connect".to_owned(),
         HostCommand::Disconnect => "disconnect".to_owned(),
+        HostCommand::Farewell(_) => "farewell".to_owned(),
         HostCommand::Send(message) => match &message.body {
             Body::RegisterRequest => "REGISTER".to_owned(),
             Body::DeRegisterRequest { client_id: OLD } => "DE-REGISTER the old".to_owned(),
@@ -177,6 +178,8 @@ fn word(command: &HostCommand) -> String {
             WithdrawReason::Revoked => "withdraw: revoked".to_owned(),
             WithdrawReason::Deregistered => "withdraw: deregistered".to_owned(),
             WithdrawReason::Lost => "withdraw: lost".to_owned(),
+            WithdrawReason::Refused(code) => format!("withdraw: refused, {}", code.number()),
+            WithdrawReason::OtherAddress(address) => format!("withdraw: {address} now"),
             WithdrawReason::Shutdown => "withdraw: shutdown".to_owned(),
         },
         HostCommand::Verdict { outcome: Ok(()), .. } => "granted".to_owned(),
@@ -194,6 +197,7 @@ fn word(command: &HostCommand) -> String {
             RegistrationChange::Unsuitable(mismatch) => format!("unsuitable: {mismatch}"),
             RegistrationChange::Unreachable => "unreachable".to_owned(),
             RegistrationChange::Lost => "lost".to_owned(),
+            RegistrationChange::Moved => "moved".to_owned(),
         },
         HostCommand::Stopped => "stopped".to_owned(),
     }

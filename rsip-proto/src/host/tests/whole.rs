@@ -215,7 +215,8 @@ fn if_another_host_has_the_address_meanwhile_any_other_is_asked_for() {
     it.commands();
     it.refuse(ErrorCode::LocalAddrInuse);
     let commands = it.commands();
-    let withdraw = HostCommand::Withdraw { binding: whole(CLIENT, 1, PUBLIC), reason: WithdrawReason::Lost };
+    let reason = WithdrawReason::Refused(ErrorCode::LocalAddrInuse);
+    let withdraw = HostCommand::Withdraw { binding: whole(CLIENT, 1, PUBLIC), reason };
     assert_eq!(commands[0], withdraw);
     assert_eq!(asked_address(&sends(&commands)[0]), &Address::ANY);
     it.answer(address_response(CLIENT, 2, OTHER));

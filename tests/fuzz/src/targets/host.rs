@@ -217,7 +217,7 @@ impl World {
             HostCommand::Stopped => self.stopped = true,
             HostCommand::Connect => self.connecting = true,
             HostCommand::Disconnect => self.connecting = false,
-            HostCommand::Local(_) | HostCommand::Registration(_) => {}
+            HostCommand::Local(_) | HostCommand::Registration(_) | HostCommand::Farewell(_) => {}
         }
     }
 
