@@ -8,7 +8,7 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_NOEXIST,
-    helpers::generated::{bpf_get_retval, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_loop, bpf_set_retval},
+    helpers::generated::{bpf_get_retval, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_loop},
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
@@ -22,7 +22,7 @@ use rsip_ebpf_common::host::{
 };
 
 use crate::{
-    atomic, event,
+    atomic, event, fail,
     kernel::read,
     maps::{self, HOLDERS, PENDING, PORTS, count},
     park, privilege,
@@ -67,8 +67,7 @@ impl Answer {
             Self::Refuse(errno) => errno,
             Self::Restart => park::ERESTARTNOINTR,
         };
-        // SAFETY: takes no pointer.
-        unsafe { bpf_set_retval(-errno) };
+        fail::with(errno);
         0
     }
 }

@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_set_retval},
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns},
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
@@ -18,7 +18,7 @@ use rsip_ebpf_common::host::{
 };
 
 use crate::{
-    event,
+    event, fail,
     maps::{LAST_WANT, PORTS, count},
     park,
     room::{self, Destination, Room},
@@ -129,8 +129,7 @@ fn answer(ctx: &SockAddrContext, config: &Config, call: Call, room: Room, to: Op
     match room {
         Room::There => PASS,
         Room::Restart => {
-            // SAFETY: takes no pointer.
-            unsafe { bpf_set_retval(-park::ERESTARTNOINTR) };
+            fail::with(park::ERESTARTNOINTR);
             REFUSE
         }
         Room::None if call == Call::Connect && is_public(ctx, config, to) => {
@@ -196,8 +195,7 @@ fn decide(ctx: &SockAddrContext, config: &Config, destination: u32) -> i32 {
 #[inline(always)]
 fn refuse(counter: Counter, errno: i32) -> i32 {
     count(counter);
-    // SAFETY: takes no pointer.
-    unsafe { bpf_set_retval(-errno) };
+    fail::with(errno);
     REFUSE
 }
 

@@ -7,6 +7,7 @@ mod atomic;
 mod bind;
 mod connect;
 mod event;
+mod fail;
 mod kernel;
 mod maps;
 mod park;
