@@ -118,7 +118,9 @@ fn under_another_private_address_programs_keep_ports_and_connections() {
         let shown = system.status(Host::A).unwrap();
         assert!(shown.contains(&ELSEWHERE.to_string()), "{shown}");
 
-        // And at once back, both addresses there for a moment, as some DHCP clients do it.
+        // And at once back, both addresses there for a moment, as some DHCP clients do it. Without this setting the second
+        // address of a network goes with the first one.
+        host.sysctl("net/ipv4/conf/all/promote_secondaries", "1").unwrap();
         get_address(&host, HOST_IF, Host::A.address());
         host.ip(&["address", "del", &format!("{ELSEWHERE}/24"), "dev", HOST_IF]).unwrap();
         host.ip(&["route", "replace", "default", "via", &GATEWAY.to_string()]).unwrap();
