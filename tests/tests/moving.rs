@@ -130,6 +130,7 @@ fn under_another_private_address_programs_keep_ports_and_connections() {
         };
         system.gateway_sees("the host where it was", NOTICE, back).unwrap();
         talk.go_on().unwrap();
+        host.sysctl("net/ipv4/conf/all/promote_secondaries", "0").unwrap();
         drop((server, other, talk));
         system.gateway_sees_listening(Host::A, &[]).unwrap();
         system.finish().unwrap();
