@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::process::{Command, Stdio};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -79,12 +80,14 @@ enum Way {
 pub(crate) fn run(binds: u64, round: u64, places: Places) -> io::Result<Tally> {
     // Where the round begins among the new ports: each is given back before its turn comes again.
     let news = AtomicU64::new(round.wrapping_mul(binds / 16));
+    let starting = RwLock::new(());
     let mut tally = Tally::default();
     let parts: Vec<io::Result<Tally>> = thread::scope(|scope| {
         let running: Vec<_> = (0..THREADS)
             .map(|number| {
                 let share = binds / THREADS + u64::from(number < binds % THREADS);
-                let mut thread = Thread { number, places, news: &news, dice: Dice::new(round, number) };
+                let dice = Dice::new(round, number);
+                let mut thread = Thread { number, places, news: &news, starting: &starting, dice };
                 scope.spawn(move || thread.run(share))
             })
             .collect();
@@ -119,6 +122,9 @@ struct Thread<'a> {
     number: u64,
     places: Places,
     news: &'a AtomicU64,
+    /// Held alone while a program starts: between fork and exec it has copies of all sockets, and their ports are in use
+    /// though they were closed here.
+    starting: &'a RwLock<()>,
     dice: Dice,
 }
 
@@ -150,7 +156,12 @@ impl Thread<'_> {
     fn make(&mut self, way: Way) -> io::Result<Result<(), String>> {
         let any = Ipv4Addr::UNSPECIFIED;
         let places = self.places;
-        Ok(match way {
+        let starting = self.starting;
+        let none_starts = match way {
+            Way::Process | Way::Killed => None,
+            _ => Some(starting.read().map_err(|_| other("a panic"))?),
+        };
+        let outcome = match way {
             Way::Kept | Way::KeptUdp => {
                 let kind = if way == Way::Kept { Type::STREAM } else { Type::DGRAM };
                 let address = match self.dice.below(8) {
@@ -218,7 +229,9 @@ impl Thread<'_> {
                 program.wait()?;
                 Ok(())
             }
-        })
+        };
+        drop(none_starts);
+        Ok(outcome)
     }
 
     /// A group of sockets on one port of this thread's own.
@@ -259,6 +272,7 @@ impl Thread<'_> {
 
     fn program(&mut self) -> io::Result<std::process::Child> {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.new_port());
+        let _alone = self.starting.write().map_err(|_| other("a panic"))?;
         Command::new(std::env::current_exe()?)
             .args(["one", &address.to_string()])
             .stdin(Stdio::null())
