@@ -438,17 +438,5 @@ pub(crate) fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
     })
 }
 
-pub(crate) fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let port = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| format!("{text:?} is not a port (1 to 65535)"))
-    };
-    let range = port(first)?..=port(last)?;
-    if range.is_empty() { Err(format!("{text} ends before it begins")) } else { Ok(range) }
-}
-
 #[cfg(test)]
 mod tests;

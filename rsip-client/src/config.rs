@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
-use rsip_sys::config::{ConfigError, Place, Problem, suggestion};
-use toml::de::DeTable;
+use rsip_sys::config::{self, ConfigError, Place, Problem};
 
 use crate::cli::Cli;
 pub use check::{Check, EXAMPLES as CHECK_EXAMPLES, check};
@@ -108,28 +107,15 @@ fn read(path: &Path) -> Result<Vec<Setting>, Unread> {
 ///
 /// Everything that is wrong with it.
 fn parse(text: &str, file: &Path) -> Result<Vec<Setting>, ConfigError> {
-    let (table, syntax) = DeTable::parse_recoverable(text);
-    if !syntax.is_empty() {
-        // What follows a syntax error is guesswork: say only that.
-        let problems = syntax.iter().map(|error| Problem {
-            place: error.span().map(|span| Place::of(text, &span)),
-            key: None,
-            what: error.message().replace('\n', "; "),
-            hint: "the file is TOML: key = value, text in quotes, lists in [ ]".to_owned(),
-        });
-        return Err(ConfigError::new(file, problems.collect(), CHECKER));
-    }
+    let table = config::parse(text, file, CHECKER, "key = value")?;
     let keys = keys::all();
     let mut settings = Vec::new();
     let mut problems = Vec::new();
     for (name, value) in table.get_ref() {
         let Some(key) = keys.iter().find(|key| key.name == name.get_ref().as_ref()) else {
-            problems.push(Problem {
-                place: Some(Place::of(text, &name.span())),
-                key: Some(name.get_ref().to_string()),
-                what: "unknown key".to_owned(),
-                hint: suggestion(&name.get_ref().replace('-', "_"), keys.iter().map(|key| key.name.as_str())),
-            });
+            let meant = name.get_ref().replace('-', "_");
+            let known = keys.iter().map(|key| key.name.as_str());
+            problems.push(Problem::unknown_key(text, name, &meant, known));
             continue;
         };
         match key.read(value) {

@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+use toml::de::{DeString, DeTable};
+
 use crate::exit::{ExitCode, Failure};
 
 /// A place in the file; both count from 1, the column in characters.
@@ -103,6 +106,47 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// The table of keys and values that `text` is, in TOML. `example` is the form of a line, for whoever wrote something else.
+///
+/// # Errors
+/// Every error of syntax, and nothing else: what follows one is guesswork.
+pub fn parse<'a>(
+    text: &'a str,
+    file: &Path,
+    checker: &'static str,
+    example: &str,
+) -> Result<Spanned<DeTable<'a>>, ConfigError> {
+    let (table, syntax) = DeTable::parse_recoverable(text);
+    if syntax.is_empty() {
+        return Ok(table);
+    }
+    let problems = syntax.iter().map(|error| Problem {
+        place: error.span().map(|span| Place::of(text, &span)),
+        key: None,
+        what: error.message().replace('\n', "; "),
+        hint: format!("the file is TOML: {example}, text in quotes, lists in [ ]"),
+    });
+    Err(ConfigError::new(file, problems.collect(), checker))
+}
+
+impl Problem {
+    /// A key that there is not; `meant` is how it would be spelt if it were one of the `known` ones.
+    #[must_use]
+    pub fn unknown_key<'a>(
+        text: &str,
+        key: &Spanned<DeString<'_>>,
+        meant: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Self {
+        Self {
+            place: Some(Place::of(text, &key.span())),
+            key: Some(key.get_ref().to_string()),
+            what: "unknown key".to_owned(),
+            hint: suggestion(meant, known),
+        }
+    }
+}
 
 /// What an unknown key may have meant: a known one that is spelt nearly the same, else all of them.
 #[must_use]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::set::{ChangeError, RuleSet, by_port};
 use super::{Action, Rule};
-use crate::cli::{DEFAULT_IGNORES, RunDir, parse_ports};
+use crate::cli::{DEFAULT_IGNORES, RunDir};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "\
@@ -116,7 +116,7 @@ pub struct RuleOptions {
     pub policy: Policy,
     /// Let binds of these ports pass without a lease, beside 22, 67-68, 137-138, 1900, 5353 and 5355: `--rule 'ignore PORTS'`,
     /// after all rules. May be given several times.
-    #[arg(long, value_name = "PORT[-PORT]", value_parser = parse_ports)]
+    #[arg(long, value_name = "PORT[-PORT]", value_parser = super::text::ports)]
     pub ignore: Vec<RangeInclusive<u16>>,
     /// Let binds pass without a lease only as `--rule` and `--ignore` say.
     #[arg(long)]

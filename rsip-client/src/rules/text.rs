@@ -251,6 +251,15 @@ mod tests {
     }
 
     #[test]
+    fn reads_ports() {
+        assert_eq!(ports("80"), Ok(80..=80));
+        assert_eq!(ports("8000-8099"), Ok(8000..=8099));
+        for bad in ["", "0", "80-", "90-80", "65536", "-5", "+5", " 5"] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         for (text, part) in [
             ("", "begins with ignore, lease or deny"),

@@ -10,8 +10,6 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
-
 pub(crate) use policy::{denies_all_ports, remote_deny_text};
 pub use rsip_sys::config::{ConfigError, Place, Problem};
 use settings::KEYS;
@@ -61,29 +59,15 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let (table, syntax) = DeTable::parse_recoverable(text);
-        if !syntax.is_empty() {
-            // What follows a syntax error is guesswork: say only that.
-            let problems = syntax.iter().map(|error| Problem {
-                place: error.span().map(|span| Place::of(text, &span)),
-                key: None,
-                what: error.message().replace('\n', "; "),
-                hint: "the file is TOML: KEY = value, text in quotes, lists in [ ]".to_owned(),
-            });
-            return Err(ConfigError::new(file, problems.collect(), CHECKER));
-        }
+        let table = rsip_sys::config::parse(text, file, CHECKER, "KEY = value")?;
         let mut settings = Settings::default();
         let mut places = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, value) in table.get_ref() {
             let at = |span| Some(Place::of(text, &span));
             let Some(key) = KEYS.iter().find(|key| key.name == name.get_ref()) else {
-                problems.push(Problem {
-                    place: at(name.span()),
-                    key: Some(name.get_ref().to_string()),
-                    what: "unknown key".to_owned(),
-                    hint: suggestion(name.get_ref()),
-                });
+                let meant = name.get_ref().to_uppercase().replace('-', "_");
+                problems.push(Problem::unknown_key(text, name, &meant, KEYS.iter().map(|key| key.name)));
                 continue;
             };
             places.insert(key.name, Place::of(text, &value.span()));
@@ -112,10 +96,4 @@ impl Config {
     pub fn problem(&self, key: &'static str, what: String, hint: String) -> Problem {
         Problem { place: self.places.get(key).copied(), key: Some(key.to_owned()), what, hint }
     }
-}
-
-/// What an unknown key may have meant.
-fn suggestion(name: &str) -> String {
-    let upper = name.to_uppercase().replace('-', "_");
-    rsip_sys::config::suggestion(&upper, KEYS.iter().map(|key| key.name))
 }
