@@ -147,6 +147,10 @@ fn of_file(path: &str) -> Result<BTreeMap<String, u64>> {
 fn numbers(text: &str) -> BTreeMap<String, u64> {
     let number = |line: &str| {
         let (name, rest) = line.split_once(':')?;
+        // The first line of a list of mappings is a range of addresses, with a colon in its device number.
+        if name.contains(' ') {
+            return None;
+        }
         Some((name.to_owned(), rest.split_whitespace().next()?.parse().ok()?))
     };
     text.lines().filter_map(number).collect()
