@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rsip_lab::lab::probe::{self, Probe};
+use rsip_lab::lab::probe::{self, Bound, Probe};
 use rsip_lab::lab::system::{Options, System};
 use rsip_lab::lab::wait::{self, Look};
-use rsip_lab::lab::{Host, agent, exec};
+use rsip_lab::lab::{Host, agent, binaries, exec};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -115,4 +115,32 @@ fn who_waits_while_the_agent_ends_gets_a_proper_answer() {
         agent::client(&system.lab, Host::A, &["down"]).unwrap();
         system.finish().unwrap();
     }
+}
+
+/// Whether the agent gets its turn before the deadline is the kernel's to decide (it does where the kernel preempts itself).
+#[test]
+fn polling_on_the_agents_own_cpu_ends_by_the_deadline_and_the_next_bind_has_the_port() {
+    let mut system = System::up_with(options(&["--wait", "poll", "--bind-timeout", "1"])).unwrap();
+    let pid = system.agent(Host::A).unwrap().process.pid().to_string();
+    exec::tool("taskset", &["-a", "-p", "-c", "0", &pid]).unwrap();
+    let lab = &system.lab;
+    let bind = || -> Bound {
+        let mut command = lab.host(Host::A).command("taskset");
+        let probe = binaries::own("probe").unwrap();
+        command.args(["-c", "0"]).arg(probe).args(["bind", "--close", "0.0.0.0:6200"]);
+        // It ends with 1 where bind() fails.
+        serde_json::from_str(exec::run(&mut command, SOON).unwrap().stdout.trim()).unwrap()
+    };
+    let first = bind();
+    assert!(matches!(first.result.as_str(), "ok" | "EADDRINUSE"), "{first:?}");
+    if first.result == "EADDRINUSE" {
+        assert!(first.took() >= Duration::from_millis(900), "before the deadline: {first:?}");
+    }
+    wait::until("the port to be there", SOON, || {
+        let bound = bind();
+        Ok(if bound.result == "ok" { Look::Ready(()) } else { Look::NotYet(format!("{bound:?}")) })
+    })
+    .unwrap();
+    system.gateway_sees_listening(Host::A, &[]).unwrap();
+    system.finish().unwrap();
 }
