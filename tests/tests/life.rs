@@ -46,15 +46,6 @@ fn log(system: &mut System) -> String {
     system.agent(Host::A).unwrap().process.output()
 }
 
-fn says(system: &mut System, words: &str) {
-    let process = &system.agent(Host::A).unwrap().process;
-    wait::until(&format!("{words:?} in the log"), NOTICE, || {
-        let log = process.output();
-        Ok(if log.contains(words) { Look::Ready(()) } else { Look::NotYet(log) })
-    })
-    .unwrap();
-}
-
 fn expect_no_lease(system: &System) {
     wait::until("every lease to be out of use", NOTICE, || {
         let status = agent::status(&system.lab, Host::A)?;
@@ -144,7 +135,7 @@ fn a_registration_that_the_gateway_ended_is_made_anew_and_what_another_host_took
     let (thief, bound) = probe::bind(&system.lab, system.lab.host(Host::B), &["0.0.0.0:6210"]).unwrap();
     bound.expect_ok().unwrap();
     system.agent(Host::A).unwrap().process.signal(Signal::SIGCONT).unwrap();
-    says(&mut system, "refused port=6210 why=\"311 LOCAL_ADDRPORT_INUSE");
+    system.agent_says(Host::A, "refused port=6210 why=\"311 LOCAL_ADDRPORT_INUSE").unwrap();
     assert_eq!(gateway::state(&system.lab).unwrap().holder(6210), Some(Host::B.address()));
     // And when that one is done with it, it comes back to the program that still serves it.
     drop(thief);

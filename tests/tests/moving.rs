@@ -47,15 +47,6 @@ fn held(state: &State, address: Ipv4Addr) -> Vec<u16> {
     ports
 }
 
-fn says(system: &mut System, words: &str) {
-    let process = &system.agent(Host::A).unwrap().process;
-    wait::until(&format!("{words:?} in the log"), NOTICE, || {
-        let log = process.output();
-        Ok(if log.contains(words) { Look::Ready(()) } else { Look::NotYet(log) })
-    })
-    .unwrap();
-}
-
 fn change_address(host: &Inside, interface: &str, old: Ipv4Addr, new: Ipv4Addr) {
     host.ip(&["address", "del", &format!("{old}/24"), "dev", interface]).unwrap();
     get_address(host, interface, new);
@@ -101,7 +92,7 @@ fn under_another_private_address_programs_keep_ports_and_connections() {
 
         // No address for a while.
         host.ip(&["address", "del", &format!("{}/24", Host::A.address()), "dev", HOST_IF]).unwrap();
-        says(&mut system, "no way to the gateway");
+        system.agent_says(Host::A, "no way to the gateway").unwrap();
         let (_, bound) = bind(&system, "0.0.0.0:6101");
         bound.expect("EADDRINUSE").unwrap();
         assert!(bound.took() < Duration::from_secs(2), "{bound:?}");
@@ -112,7 +103,7 @@ fn under_another_private_address_programs_keep_ports_and_connections() {
         system.gateway_sees("the same ports at the new address, and nobody at the old", NOTICE, all).unwrap();
         talk.go_on().unwrap();
         probe::ask(&system.lab.internet, SocketAddrV4::new(PUBLIC, 6100), &[]).unwrap();
-        says(&mut system, "another private address");
+        system.agent_says(Host::A, "another private address").unwrap();
         let (other, bound) = bind(&system, "0.0.0.0:6102");
         bound.expect_ok().unwrap();
         let shown = system.status(Host::A).unwrap();
@@ -145,7 +136,7 @@ fn an_interface_that_is_made_anew_is_used_again() {
     let mut talk = talk(&system);
     let before = gateway::state(&system.lab).unwrap();
     host.ip(&["link", "del", HOST_IF]).unwrap();
-    says(&mut system, "no way to the gateway");
+    system.agent_says(Host::A, "no way to the gateway").unwrap();
     expect_private_side_works(&system);
     link::cable((&host, HOST_IF), (&system.lab.lan, "a")).unwrap();
     system.lab.lan.ip(&["link", "set", "dev", "a", "master", "br0"]).unwrap();
@@ -226,7 +217,7 @@ fn ports_that_the_gateway_keeps_for_the_old_address_come_back_when_it_lets_them_
     nft(&["add", "chain", "ip", "strict", "in", "{ type filter hook input priority 0; }"]);
     nft(&["add", "rule", "ip", "strict", "in", "udp", "dport", "4555", "drop"]);
     change_address(&host, HOST_IF, Host::A.address(), ELSEWHERE);
-    says(&mut system, "the gateway does not give it again: 311");
+    system.agent_says(Host::A, "the gateway does not give it again: 311").unwrap();
     // Something new works at once.
     let (other, bound) = bind(&system, "0.0.0.0:6141");
     bound.expect_ok().unwrap();
@@ -258,7 +249,7 @@ fn a_host_without_an_address_is_restored_and_an_agent_that_was_killed_before_it_
     drop(server);
 
     host.ip(&["address", "del", &format!("{ELSEWHERE}/24"), "dev", HOST_IF]).unwrap();
-    says(&mut system, "no way to the gateway");
+    system.agent_says(Host::A, "no way to the gateway").unwrap();
     agent::client(&system.lab, Host::A, &["down"]).unwrap().success().unwrap();
     get_address(&host, HOST_IF, Host::A.address());
     system.finish().unwrap();

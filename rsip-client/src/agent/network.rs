@@ -150,7 +150,8 @@ impl Agent {
         let Some(old) = self.public.replace(address).filter(|old| *old != address) else { return };
         tracing::warn!(
             %old, new = %address,
-            "another public address: connections of the old one end; servers are reached at the new one, but for those              that bound the old one by its number, which have to be started anew"
+            "another public address: connections of the old one end; servers are reached at the new one, but for those \
+             that bound the old one by its number, which have to be started anew"
         );
         match ending::end_connections(old) {
             Ok(ended) => {

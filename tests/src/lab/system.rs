@@ -192,6 +192,18 @@ impl System {
         self.expect_as_before()
     }
 
+    /// Waits until these words are in the log of a host's agent.
+    ///
+    /// # Errors
+    /// Where there is no agent; [`LabError::Timeout`] with its log.
+    pub fn agent_says(&mut self, host: Host, words: &str) -> Result<()> {
+        let process = &self.agent(host)?.process;
+        wait::until(&format!("{words:?} in the log"), NOTICE, || {
+            let log = process.output();
+            Ok(if log.contains(words) { Look::Ready(()) } else { Look::NotYet(log) })
+        })
+    }
+
     /// Stops whatever runs, agents first.
     ///
     /// # Errors
